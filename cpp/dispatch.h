@@ -1,0 +1,8 @@
+// RVK_CLONES before a function compiles it for several instruction sets; the loader picks the widest the CPU has.
+#pragma once
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(RVK_NO_CLONES)
+#define RVK_CLONES __attribute__((target_clones("avx512f,avx512bw,avx512vl,avx512dq", "avx2", "default")))
+#else
+#define RVK_CLONES
+#endif

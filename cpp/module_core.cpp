@@ -1,0 +1,7 @@
+// The module _core. Each operation registers its functions from its own module_<operation>.cpp (RVK_BIND).
+#include "module.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Kernels on arrays; see rvkernels.ops for the documented functions.";
+  for (auto bind : rvk::bindings()) bind(m);
+}

@@ -1,0 +1,3 @@
+"""Deep learning on aerial and satellite imagery, compared across frameworks."""
+
+__version__ = "0.1.0"
