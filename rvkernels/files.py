@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,14 +21,9 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*.part{path.suffix}"):
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.part{glob.escape(path.suffix)}"):
         remove(stale)
-    holder = tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=f".part{path.suffix}", delete=False
-    )
-    holder.close()
-    temporary = Path(holder.name)
-    temporary.unlink()
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.part{path.suffix}"
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():

@@ -11,7 +11,8 @@ Conventions that frameworks default differently (every framework obeys, tests/fr
 * BatchNorm: eps 1e-5; normalises with the population variance of the batch when training;
   running = 0.9 * running + 0.1 * batch, where the running variance takes the unbiased batch variance (n / (n - 1));
   weights <name>.scale, <name>.bias, <name>.mean, <name>.variance
-* MaxPool pads with -inf, AveragePool counts padding as zeros in the mean; output floor((size + 2 pad - kernel) / stride) + 1
+* MaxPool pads with -inf, AveragePool counts padding as zeros in the mean; both give
+  floor((size + 2 pad - kernel) / stride) + 1 pixels
 * Resize: integer factor; "nearest" repeats pixels, "bilinear" samples at half-pixel centres and clamps at the edge
 * Dense: weight (out, in), on (n, features)
 * weights are named <layer>.weight and <layer>.bias
