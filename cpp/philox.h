@@ -1,0 +1,56 @@
+// Philox 4x32-10: ten rounds of multiply and xor turn a 128-bit counter and a 64-bit key into four random words.
+// Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011, doi:10.1145/2063384.2063405.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace rvk {
+
+using PhiloxBlock = std::array<uint32_t, 4>;
+
+struct PhiloxKey {
+  uint32_t low, high;
+  explicit PhiloxKey(uint64_t seed) : low(static_cast<uint32_t>(seed)), high(static_cast<uint32_t>(seed >> 32)) {}
+};
+
+// Ten rounds on `lanes` independent counters x[word][lane], in place. The lane loop is the inner one, so it vectorises.
+template <int lanes>
+inline __attribute__((always_inline)) void philox_rounds(uint32_t (&x)[4][lanes], PhiloxKey key) {
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < lanes; ++i) {
+      const uint64_t a = uint64_t{0xD2511F53} * x[0][i];
+      const uint64_t b = uint64_t{0xCD9E8D57} * x[2][i];
+      x[0][i] = static_cast<uint32_t>(b >> 32) ^ x[1][i] ^ key.low;
+      x[1][i] = static_cast<uint32_t>(b);
+      x[2][i] = static_cast<uint32_t>(a >> 32) ^ x[3][i] ^ key.high;
+      x[3][i] = static_cast<uint32_t>(a);
+    }
+    key.low += 0x9E3779B9u;
+    key.high += 0xBB67AE85u;
+  }
+}
+
+// Sixteen blocks whose counters are (first + i, op, sample, epoch), written block after block: 64 words. The first
+// counter word wraps around at 2^32.
+inline __attribute__((always_inline)) void philox_16(uint32_t first, uint32_t op, uint32_t sample, uint32_t epoch,
+                                                     PhiloxKey key, uint32_t* words) {
+  uint32_t x[4][16];
+  for (int i = 0; i < 16; ++i) {
+    x[0][i] = first + static_cast<uint32_t>(i);
+    x[1][i] = op;
+    x[2][i] = sample;
+    x[3][i] = epoch;
+  }
+  philox_rounds<16>(x, key);
+  for (int i = 0; i < 16; ++i)
+    for (int w = 0; w < 4; ++w) words[4 * i + w] = x[w][i];
+}
+
+inline PhiloxBlock philox(const PhiloxBlock& counter, PhiloxKey key) {
+  uint32_t x[4][1] = {{counter[0]}, {counter[1]}, {counter[2]}, {counter[3]}};
+  philox_rounds<1>(x, key);
+  return {x[0][0], x[1][0], x[2][0], x[3][0]};
+}
+
+}  // namespace rvk
