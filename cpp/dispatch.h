@@ -2,7 +2,7 @@
 #pragma once
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(RVK_NO_CLONES)
-#define RVK_CLONES __attribute__((target_clones("avx512f,avx512bw,avx512vl,avx512dq", "avx2", "default")))
+#define RVK_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define RVK_CLONES
 #endif
