@@ -1,0 +1,134 @@
+"""The record of a run: what was done, every raw time, whether its check passed, on which machine, with what software.
+
+No host name, user name or path goes into a record.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import rvkernels
+from rvkernels.files import write_json
+from rvkernels.registry import suggest
+
+# The closed set of keys. "machine" and "software" are filled in by write_record.
+REQUIRED = ("what", "validated")
+KEYS = {
+    "what": "the stage or the kernel: train, predict, bench, ...",
+    "validated": "true when the check of this result passed; a figure is drawn only from such records",
+    "check": "what was checked and what came out",
+    "dataset": "name of the dataset description",
+    "task": "classification, segmentation or detection",
+    "model": "name of the model",
+    "framework": "name of the framework",
+    "kernel": "reference, cpp or cuda",
+    "case": "the input of a kernel timing",
+    "seed": "the seed of the run",
+    "device": "cpu or cuda",
+    "threads": "threads the stage was given",
+    "settings": "every setting of the stage",
+    "result": "numbers the stage found: the best metric, counts, ...",
+    "times_s": "every raw time in seconds, as lists by name",
+    "chips_per_s": "chips per second of training or prediction",
+    "peak_rss_mb": "largest resident memory of the process, MiB",
+    "machine": "see machine()",
+    "software": "see software()",
+}
+
+
+def peak_rss_mb() -> float:
+    """Largest resident set of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
+
+
+def _cpu_model() -> str:
+    """The processor's name as its maker writes it, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model", "cpu model") and value.strip():
+                return value.strip()
+    if sys.platform == "darwin":
+        return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _output(command: list[str]) -> str | None:
+    """Standard output of `command`; None when it is not installed, fails or takes over 20 seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (FileNotFoundError, PermissionError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip()
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores this process may use, memory in MiB, and GPUs with their driver where there are any."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found: dict[str, object] = {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "usable_cores": usable,
+        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+    }
+    lines = _output(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"])
+    if lines:
+        gpus = [[part.strip() for part in line.split(",")] for line in lines.splitlines()]
+        found["gpus"] = [{"name": g[0], "memory_mb": g[1], "driver": g[2]} for g in gpus if len(g) == 3]
+    return found
+
+
+def software() -> dict[str, object]:
+    """Versions of Python, NumPy and this package; its commit in a checkout; compiler and flags of the kernels."""
+    found: dict[str, object] = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "rvkernels": rvkernels.__version__,
+    }
+    # Only a checkout that tracks this very file tells which commit runs: a virtual environment may lie inside the
+    # checkout of something else.
+    package = Path(rvkernels.__file__).resolve().parent
+    git = ["git", "-C", str(package)]
+    if _output([*git, "ls-files", "--error-unmatch", "__init__.py"]) is not None:
+        found["commit"] = _output([*git, "rev-parse", "HEAD"])
+        found["dirty"] = bool(_output([*git, "status", "--porcelain", "--untracked-files=no"]))
+    try:
+        from rvkernels import _core
+    except ImportError:
+        return found
+    for key in ("compiler", "flags"):
+        if hasattr(_core, key):
+            found[key] = getattr(_core, key)
+    return found
+
+
+def write_record(path: str | Path, *, software_of: dict[str, str] | None = None, **fields: object) -> None:
+    """Write a record as JSON, atomically.
+
+    fields       values of KEYS; None values are left out. "what" and "validated" are required
+    software_of  versions of the framework, added to software()
+
+    Raises ValueError for an unknown or missing key and for a number that is not finite.
+    """
+    for key in fields:
+        if key not in KEYS:
+            raise ValueError(f"record {path}: unknown key {key!r}; {suggest(key, KEYS)}")
+    for key in REQUIRED:
+        if fields.get(key) is None:
+            raise ValueError(f"record {path}: {key!r} is missing")
+    if not isinstance(fields["validated"], bool):
+        raise ValueError(f"record {path}: validated is {fields['validated']!r}, expected True or False")
+    full = {"peak_rss_mb": round(peak_rss_mb(), 1), "machine": machine(), **fields}
+    full["software"] = {**software(), **(software_of or {})}
+    write_json(path, {key: full[key] for key in KEYS if full.get(key) is not None})
