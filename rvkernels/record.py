@@ -45,6 +45,12 @@ KEYS = {
 
 def peak_rss_mb() -> float:
     """Largest resident set of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # getrusage would count what the parent had at the fork; VmHWM starts anew with the program.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)
 
