@@ -23,15 +23,46 @@ optimizer {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.
               m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g^2;
               w -= lr * (m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + eps) + weight_decay * w)
           weight decay acts on the weights of Conv, ConvTranspose and Dense only (names that end in .weight)
+
+The functions below check and complete what every framework is given, so that bad settings, images or targets are the
+same one-line error in all of them.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
-from rvkernels.models import Graph
+from rvkernels.models import Graph, shapes
+from rvkernels.registry import suggest
+
+# Settings of each loss with their defaults. `ignore` None: 255 for segmentation, as in label chips, else -1.
+LOSSES: dict[str, dict[str, object]] = {
+    "cross_entropy": {"ignore": None, "label_smoothing": 0.0, "class_weights": None},
+    "dice": {"ignore": None},
+    "cross_entropy_dice": {"ignore": None, "label_smoothing": 0.0, "class_weights": None},
+    "focal": {"ignore": None, "gamma": 2.0},
+    "detection": {"box": "giou", "box_weight": 1.0},
+}
+BOX_LOSSES = ("giou", "l1", "giou_l1")
+OPTIMIZERS: dict[str, dict[str, object]] = {
+    "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
+    "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
+}
+# Ranges [low, high) of numeric settings.
+_RANGES: dict[str, tuple[float, float]] = {
+    "label_smoothing": (0, 1),
+    "gamma": (0, math.inf),
+    "box_weight": (0, math.inf),
+    "momentum": (0, 1),
+    "weight_decay": (0, math.inf),
+    "beta1": (0, 1),
+    "beta2": (0, 1),
+    "eps": (0, math.inf),
+}
 
 
 class Framework(Protocol):
@@ -66,7 +97,11 @@ class Framework(Protocol):
         """Copies, float32, under canonical names and in canonical layouts."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copies of what the optimizer keeps between steps."""
+        """Copies of what the optimizer keeps between steps, in canonical layouts, so that any framework continues it.
+
+        sgd "v/<weight name>" float32; adamw "m/<weight name>", "s/<weight name>" float32 and "t" int64. Empty before
+        the first step, and for sgd without momentum.
+        """
 
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
@@ -77,3 +112,115 @@ class Framework(Protocol):
     @staticmethod
     def versions() -> dict[str, str]:
         """What a record keeps: the framework's version, its compute libraries, the device."""
+
+
+def complete_loss(loss: Mapping[str, object], graph: Graph) -> dict[str, object]:
+    """`loss` with all its settings.
+
+    Raises ValueError for an unknown name or setting, a value out of range, a loss that does not fit the graph's task,
+    class weights that are not one per class, and an ignore label that is a class.
+    """
+    full = _complete("loss", loss, LOSSES)
+    name = full["name"]
+    if (name == "detection") != (graph.task == "detection"):
+        raise ValueError(f"loss {name!r} does not fit the task {graph.task}; the loss of detection is 'detection'")
+    if name == "detection" and full["box"] not in BOX_LOSSES:
+        raise ValueError(f"loss 'detection': unknown box {full['box']!r}; {suggest(str(full['box']), BOX_LOSSES)}")
+    if full.get("ignore", 0) is None:
+        full["ignore"] = 255 if graph.task == "segmentation" else -1
+    if "ignore" in full and (type(full["ignore"]) is not int or 0 <= full["ignore"] < graph.classes):
+        raise ValueError(
+            f"loss {name!r}: ignore is {full['ignore']!r}; it must be an integer that is none of the classes 0 to "
+            f"{graph.classes - 1}"
+        )
+    if full.get("class_weights") is not None:
+        weights = np.asarray(full["class_weights"], dtype=np.float64)
+        if weights.shape != (graph.classes,) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise ValueError(
+                f"loss {name!r}: class_weights are {full['class_weights']}; there must be one non-negative number for "
+                f"each of the {graph.classes} classes"
+            )
+        full["class_weights"] = tuple(weights.tolist())
+    return full
+
+
+def complete_optimizer(optimizer: Mapping[str, object]) -> dict[str, object]:
+    """`optimizer` with all its settings; ValueError for an unknown name or setting or a value out of range."""
+    full = _complete("optimizer", optimizer, OPTIMIZERS)
+    if full["name"] == "sgd" and full["nesterov"] and full["momentum"] == 0:
+        raise ValueError("optimizer 'sgd': nesterov needs a momentum above 0")
+    return full
+
+
+def _complete(what: str, given: Mapping[str, object], table: dict[str, dict[str, object]]) -> dict[str, object]:
+    name = given.get("name")
+    if name not in table:
+        raise ValueError(f"unknown {what} {name!r}; {suggest(str(name), table)}")
+    for key, value in given.items():
+        if key != "name" and key not in table[name]:
+            raise ValueError(f"{what} {name!r}: unknown setting {key!r}; {suggest(key, table[name])}")
+        if isinstance(table[name].get(key), bool) and not isinstance(value, bool):
+            raise ValueError(f"{what} {name!r}: {key} is {value!r}; it must be true or false")
+        if key in _RANGES:
+            low, high = _RANGES[key]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high:
+                raise ValueError(f"{what} {name!r}: {key} is {value!r}; it must be a number in [{low}, {high})")
+    return {"name": name, **table[name], **given}
+
+
+def check_arithmetic(device: str, precision: str, threads: int) -> None:
+    """Raise ValueError for a device, precision or number of threads that no framework knows."""
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device {device!r}; {suggest(device, ('cpu', 'cuda'))}")
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"unknown precision {precision!r}; {suggest(precision, ('float32', 'bfloat16'))}")
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; a framework needs at least 1")
+
+
+def check_images(graph: Graph, images: np.ndarray, known: dict[tuple[int, int], int | None]) -> int | None:
+    """The number of locations of detection images, else None.
+
+    Raises ValueError unless images are float32 (n, rows, cols, bands), n at least 1, of a size that the graph takes.
+    `known` is the caller's memory of sizes already looked at; it starts as {}.
+    """
+    if images.ndim != 4 or images.shape[3] != graph.bands or images.dtype != np.float32 or not len(images):
+        raise ValueError(
+            f"images have shape {images.shape} and dtype {images.dtype}; expected float32 (n, rows, cols, "
+            f"{graph.bands}) with n at least 1"
+        )
+    size = images.shape[1:3]
+    if size not in known:
+        output = shapes(graph, *size)[graph.output]
+        known[size] = output[0] if graph.task == "detection" else None
+    return known[size]
+
+
+def check_targets(
+    graph: Graph, loss: dict[str, object], targets: tuple[np.ndarray, ...], images: np.ndarray, locations: int | None
+) -> None:
+    """Raise ValueError unless `targets` have the shapes, dtypes and values that the loss takes for these images."""
+    n, rows, cols, _ = images.shape
+    expected: list[tuple[tuple[int, ...], type]] = [((n,), np.int32)]
+    ignore = loss.get("ignore")
+    lowest = 0
+    if graph.task == "segmentation":
+        expected = [((n, rows, cols), np.int32)]
+    elif graph.task == "detection":
+        expected = [((n, locations), np.int32), ((n, locations, 4), np.float32)]
+        lowest = -2
+    if len(targets) != len(expected):
+        raise ValueError(f"{graph.task} takes {len(expected)} target arrays; got {len(targets)}")
+    for target, (shape, dtype) in zip(targets, expected):
+        if target.shape != shape or target.dtype != dtype:
+            raise ValueError(
+                f"targets have shape {target.shape} and dtype {target.dtype}; expected {shape} {np.dtype(dtype)}"
+            )
+    wrong = (targets[0] < lowest) | (targets[0] >= graph.classes)
+    if ignore is not None:
+        wrong &= targets[0] != ignore
+    if wrong.any():
+        raise ValueError(
+            f"targets hold the class {targets[0][wrong][0]}; classes are 0 to {graph.classes - 1}"
+            + (f" and {ignore} to ignore" if ignore is not None else ", -1 background and -2 ignore")
+        )

@@ -1,0 +1,408 @@
+"""PyTorch: channels-last, torch.optim, optional bfloat16 autocast and torch.compile."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+from rvkernels import weights as weight_files
+from rvkernels.frameworks import check_arithmetic, check_images, check_targets, complete_loss, complete_optimizer
+from rvkernels.models import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Dense,
+    GlobalMean,
+    Graph,
+    Layer,
+    Locations,
+    MaxPool,
+    Relu,
+    Resize,
+    channels,
+    inputs_of,
+    trained,
+    weight_shapes,
+)
+
+# A module's own name of each canonical part.
+_PARTS = {"weight": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "variance": "running_var"}
+# An optimizer's own name of each canonical part of its state.
+_STATES = {"sgd": {"v": "momentum_buffer"}, "adamw": {"m": "exp_avg", "s": "exp_avg_sq"}}
+
+
+class Framework:
+    """One model in PyTorch; the contract is frameworks/__init__.py.
+
+    Deterministic on the CPU for a number of threads. An array of images that NumPy may not write to is copied, others
+    are read in place.
+    """
+
+    layout = "NHWC"
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: dict[str, np.ndarray],
+        loss: dict,
+        optimizer: dict,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        precision: str = "float32",
+        compile: bool = False,
+    ) -> None:
+        check_arithmetic(device, precision, threads)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device 'cuda': PyTorch {torch.__version__} finds no CUDA device; use device 'cpu'")
+        self._graph = graph
+        self._sizes: dict[tuple[int, int], int | None] = {}
+        self._loss = complete_loss(loss, graph)
+        self._settings = complete_optimizer(optimizer)
+        self._device = torch.device(device)
+        self._autocast = precision == "bfloat16"
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision("highest")
+        if device == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
+        else:
+            # Filling memory that every operation overwrites would cost time and change no result.
+            torch.utils.deterministic.fill_uninitialized_memory = False
+            torch.use_deterministic_algorithms(True)
+
+        self._module = Network(graph).to(self._device, memory_format=torch.channels_last)
+        self._tensors = self._module.tensors()
+        self._optimizer = self._make_optimizer()
+        self._forward = _compiled(self._module, self._device) if compile else self._module
+        self._class_weights = None
+        if self._loss.get("class_weights") is not None:
+            self._class_weights = torch.tensor(self._loss["class_weights"], dtype=torch.float32, device=self._device)
+        self.load(weights)
+
+    def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
+        """One optimizer step in training mode; the loss before it."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(images, targets)
+        self._optimizer.step()
+        return loss.item()
+
+    def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
+        """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
+        running = {name: tensor.clone() for name, tensor in self._tensors.items() if not trained(name)}
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(images, targets)
+        found = {name: _array(tensor.grad) for name, tensor in self._tensors.items() if trained(name)}
+        self._optimizer.zero_grad(set_to_none=True)
+        for name, tensor in running.items():
+            self._tensors[name].copy_(tensor)
+        return loss.item(), found
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits, float32, in inference mode, in the form that Graph.output describes."""
+        check_images(self._graph, images, self._sizes)
+        self._module.eval()
+        with torch.inference_mode(), self._arithmetic():
+            logits = self._forward(self._images(images))
+        return _array(logits.float())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Copies, float32, under canonical names and in canonical layouts."""
+        return {name: _array(tensor) for name, tensor in self._tensors.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of what the optimizer keeps between steps; see frameworks/__init__.py."""
+        found: dict[str, np.ndarray] = {}
+        for name, tensor in self._tensors.items():
+            kept = self._optimizer.state.get(tensor, {})
+            for part, own in _STATES[self._settings["name"]].items():
+                if kept.get(own) is not None:
+                    found[f"{part}/{name}"] = _array(kept[own])
+            if "step" in kept:
+                found["t"] = np.array(int(kept["step"]), dtype=np.int64)
+        return found
+
+    def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
+        """Continue from `weights` and `state` (None: a fresh optimizer)."""
+        weight_files.check(self._graph, weights)
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                tensor.copy_(torch.from_numpy(np.array(weights[name], dtype=np.float32)))
+        self._optimizer.state.clear()
+        if not state:
+            return
+        for name, tensor in self._tensors.items():
+            if not trained(name):
+                continue
+            kept: dict[str, torch.Tensor] = {}
+            for part, own in _STATES[self._settings["name"]].items():
+                if f"{part}/{name}" not in state:
+                    raise ValueError(f"state of the optimizer: '{part}/{name}' is missing")
+                kept[own] = torch.empty_like(tensor, requires_grad=False)
+                kept[own].copy_(torch.from_numpy(np.array(state[f"{part}/{name}"], dtype=np.float32)))
+            if "t" in state:
+                kept["step"] = torch.tensor(float(state["t"]), dtype=torch.float32, device=self._device)
+            self._optimizer.state[tensor] = kept
+
+    def wait(self) -> None:
+        """Return when the device has finished."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+    @staticmethod
+    def versions() -> dict[str, str]:
+        """Versions of PyTorch and its compute libraries, and the device."""
+        found = {"torch": torch.__version__, "cpu_capability": torch.backends.cpu.get_cpu_capability()}
+        onednn = re.search(r"MKL-DNN v(\S+)", torch.__config__.show())
+        if onednn:
+            found["onednn"] = onednn[1]
+        if torch.cuda.is_available():
+            found["cuda"] = str(torch.version.cuda)
+            found["cudnn"] = str(torch.backends.cudnn.version())
+            found["device"] = torch.cuda.get_device_name()
+        return found
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        fitted = {name: tensor for name, tensor in self._tensors.items() if trained(name)}
+        decay = self._settings["weight_decay"]
+        groups = [
+            {"params": [t for name, t in fitted.items() if name.endswith(".weight")], "weight_decay": decay},
+            {"params": [t for name, t in fitted.items() if not name.endswith(".weight")], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if self._settings["name"] == "sgd":
+            momentum, nesterov = self._settings["momentum"], self._settings["nesterov"]
+            return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=nesterov, fused=True)
+        betas = (self._settings["beta1"], self._settings["beta2"])
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=self._settings["eps"], fused=True)
+
+    def _backward(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> torch.Tensor:
+        """The loss in training mode; leaves gradients in the parameters and moves the running statistics."""
+        locations = check_images(self._graph, images, self._sizes)
+        check_targets(self._graph, self._loss, targets, images, locations)
+        self._module.train()
+        with self._arithmetic():
+            logits = self._forward(self._images(images))
+        moved = [torch.from_numpy(target).to(self._device) for target in targets]
+        if self._graph.task == "detection":
+            loss = _detection(logits.float(), moved[0], moved[1], self._loss)
+        else:
+            loss = _classes(logits.float(), moved[0], self._loss, self._class_weights)
+        loss.backward()
+        return loss.detach()
+
+    def _images(self, images: np.ndarray) -> torch.Tensor:
+        """(n, bands, rows, cols), channels-last in memory: a view of `images` on the CPU."""
+        if not (images.flags.writeable and images.flags.c_contiguous):
+            images = np.array(images, order="C")
+        return torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager:
+        if self._autocast:
+            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+class Network(nn.Module):
+    """A graph as a module: images (n, bands, rows, cols) -> logits in the form that Graph.output describes.
+
+    The forward pass is a loop over a plan made once, (slots read, slot written, slots to clear) of each module, where a
+    slot is cleared after its last reader so that inference keeps no more feature maps than it needs.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        into = channels(graph)
+        slots = {name: slot for slot, name in enumerate(into)}
+        readers = [name for layer in graph.layers for name in inputs_of(layer)]
+        kinds = {layer.name: layer for layer in graph.layers}
+        last = {name: i for i, layer in enumerate(graph.layers) for name in inputs_of(layer)}
+        self._names = [layer.name for layer in graph.layers]
+        self._shapes = weight_shapes(graph)
+        self.operations = nn.ModuleList()
+        self._plan: list[tuple[list[int], int, list[int]]] = []
+        for i, layer in enumerate(graph.layers):
+            source = kinds.get(inputs_of(layer)[0])
+            # The gradients of these do not need their own output, so a ReLU that alone reads it may overwrite it.
+            in_place = isinstance(source, (Conv, ConvTranspose, BatchNorm, Add)) and readers.count(source.name) == 1
+            self.operations.append(_operation(layer, into[inputs_of(layer)[0]], in_place))
+            read = [slots[name] for name in inputs_of(layer)]
+            clear = [slots[name] for name in set(inputs_of(layer)) if last[name] == i]
+            self._plan.append((read, slots[layer.name], clear))
+        self._slots = len(slots)
+        self._output = slots[graph.output]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        values: list[torch.Tensor | None] = [None] * self._slots
+        values[0] = images
+        for operation, (read, write, clear) in zip(self.operations, self._plan):
+            values[write] = operation(*[values[slot] for slot in read])
+            for slot in clear:
+                values[slot] = None
+        logits = values[self._output]
+        return logits.permute(0, 2, 3, 1) if logits.ndim == 4 else logits
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and running statistics by canonical name."""
+        operations = dict(zip(self._names, self.operations))
+        found = {}
+        for name in self._shapes:
+            layer, part = name.rsplit(".", 1)
+            found[name] = getattr(operations[layer], _PARTS[part])
+        return found
+
+
+class _GlobalMean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=(2, 3))
+
+
+class _Add(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
+class _Concat(nn.Module):
+    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
+        return torch.cat(maps, dim=1)
+
+
+class _Locations(nn.Module):
+    def forward(self, *levels: torch.Tensor) -> torch.Tensor:
+        return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], dim=1)
+
+
+def _operation(layer: Layer, into: int, in_place: bool) -> nn.Module:
+    if isinstance(layer, Conv):
+        return nn.Conv2d(into, layer.filters, layer.kernel, layer.stride, layer.pad, bias=layer.bias)
+    if isinstance(layer, ConvTranspose):
+        return nn.ConvTranspose2d(into, layer.filters, layer.kernel, layer.stride, bias=layer.bias)
+    if isinstance(layer, BatchNorm):
+        return nn.BatchNorm2d(into, eps=1e-5, momentum=0.1)
+    if isinstance(layer, Relu):
+        return nn.ReLU(inplace=in_place)
+    if isinstance(layer, MaxPool):
+        return nn.MaxPool2d(layer.kernel, layer.stride, layer.pad)
+    if isinstance(layer, AveragePool):
+        return nn.AvgPool2d(layer.kernel, layer.stride, layer.pad, count_include_pad=True)
+    if isinstance(layer, GlobalMean):
+        return _GlobalMean()
+    if isinstance(layer, Resize):
+        align = False if layer.method == "bilinear" else None
+        return nn.Upsample(scale_factor=float(layer.factor), mode=layer.method, align_corners=align)
+    if isinstance(layer, Add):
+        return _Add()
+    if isinstance(layer, Concat):
+        return _Concat()
+    if isinstance(layer, Dense):
+        return nn.Linear(into, layer.filters, bias=layer.bias)
+    if isinstance(layer, Locations):
+        return _Locations()
+    raise TypeError(f"no operation for {type(layer).__name__}")
+
+
+def _compiled(module: nn.Module, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`module` through torch.compile; ValueError when a first, trivial compilation fails (no C++ compiler, say)."""
+    try:
+        torch.compile(lambda x: x * 2 + 1, dynamic=False)(torch.ones(2, device=device))
+    except Exception as error:  # the compiler behind torch.compile documents no class of errors
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"compile is asked for, but torch.compile does not work on this machine: {reason}") from error
+    return torch.compile(module, dynamic=False)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A C-contiguous copy."""
+    return np.array(tensor.detach().cpu().numpy(), order="C")
+
+
+def _classes(
+    logits: torch.Tensor, targets: torch.Tensor, loss: dict[str, object], weights: torch.Tensor | None
+) -> torch.Tensor:
+    """The losses of classification and segmentation: logits (..., classes), targets (...)."""
+    classes = logits.shape[-1]
+    logits = logits.reshape(-1, classes)
+    targets = targets.reshape(-1).long()
+    name = loss["name"]
+    total = logits.new_zeros(())
+    if name in ("cross_entropy", "cross_entropy_dice"):
+        total = total + _cross_entropy(logits, targets, loss, weights)
+    if name in ("dice", "cross_entropy_dice"):
+        total = total + _dice(logits, targets, loss["ignore"])
+    if name == "focal":
+        keep = targets != loss["ignore"]
+        log_p = functional.log_softmax(logits, dim=-1).gather(1, targets.where(keep, 0)[:, None])[:, 0]
+        each = -((1 - log_p.exp()) ** loss["gamma"]) * log_p
+        total = total + (each * keep).sum() / keep.sum().clamp(min=1)
+    return total
+
+
+def _cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, loss: dict[str, object], weights: torch.Tensor | None
+) -> torch.Tensor:
+    total = functional.cross_entropy(
+        logits,
+        targets,
+        weight=weights,
+        ignore_index=loss["ignore"],
+        label_smoothing=loss["label_smoothing"],
+        reduction="sum",
+    )
+    keep = targets != loss["ignore"]
+    if weights is None:
+        return total / keep.sum().clamp(min=1)
+    mass = (weights[targets.where(keep, 0)] * keep).sum()
+    return total / mass.where(mass > 0, 1.0)
+
+
+def _dice(logits: torch.Tensor, targets: torch.Tensor, ignore: int) -> torch.Tensor:
+    keep = targets != ignore
+    truth = functional.one_hot(targets.where(keep, 0), logits.shape[-1]) * keep[:, None]
+    p = functional.softmax(logits, dim=-1) * keep[:, None]
+    overlap, size = (p * truth).sum(0), p.sum(0) + truth.sum(0)
+    return 1 - ((2 * overlap + 1) / (size + 1)).mean()
+
+
+def _detection(
+    logits: torch.Tensor, labels: torch.Tensor, distances: torch.Tensor, loss: dict[str, object]
+) -> torch.Tensor:
+    """logits (n, locations, classes + 4), labels (n, locations), distances (n, locations, 4)."""
+    scores, raw = logits[..., :-4], logits[..., -4:]
+    truth = (labels[..., None] == torch.arange(scores.shape[-1], device=labels.device)).to(scores.dtype)
+    sign = 2 * truth - 1
+    log_p = functional.logsigmoid(sign * scores)  # of the right answer
+    alpha = 0.75 - 0.5 * truth  # 0.25 for an object, 0.75 for background
+    focal = -alpha * (1 - log_p.exp()) ** 2 * log_p
+    total = (focal * (labels != -2)[..., None]).sum()
+
+    objects = labels >= 0
+    found, wanted = functional.softplus(raw[objects]), distances[objects]
+    if loss["box"] in ("giou", "giou_l1"):
+        total = total + loss["box_weight"] * (1 - _giou(found, wanted)).sum()
+    if loss["box"] in ("l1", "giou_l1"):
+        total = total + loss["box_weight"] * (found - wanted).abs().mean(dim=-1).sum()
+    return total / objects.sum().clamp(min=1)
+
+
+def _giou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Generalised IoU (Rezatofighi et al. 2019) of boxes about one centre, as distances (top, left, bottom, right)."""
+
+    def area(d: torch.Tensor) -> torch.Tensor:
+        return (d[:, 0] + d[:, 2]) * (d[:, 1] + d[:, 3])
+
+    overlap = area(torch.minimum(a, b))
+    union = area(a) + area(b) - overlap
+    hull = area(torch.maximum(a, b))
+    return overlap / union - (hull - union) / hull
