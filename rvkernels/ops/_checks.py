@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-KERNELS = ("reference", "cpp")
+from rvkernels.ops import check_kernel
 
 
-def check_kernel(kernel: str, threads: int) -> None:
-    """Raise ValueError unless `kernel` is one of KERNELS and `threads` is 0 (all cores) or a positive number."""
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+def check_run(kernel: str, threads: int) -> None:
+    """Raise ValueError unless `kernel` is one there is and `threads` is 0 (all cores) or a positive number."""
+    check_kernel(kernel)
     if threads < 0:
         raise ValueError(f"threads: expected 0 (all cores) or a positive number, got {threads}")
 

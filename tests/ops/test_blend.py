@@ -1,0 +1,146 @@
+"""What only blend promises; its parity with the reference is in test_parity.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rvkernels.ops.blend import UNSEEN, WINDOWS, Blend, blend, window_weights
+
+KERNELS = ("reference", "cpp")
+
+
+def at(*positions):
+    return np.array(positions, np.int64)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_worked_by_hand(kernel):
+    """Two chips of 2 x 2 that share a column; the pixel beyond them stays unseen."""
+    first = np.array([[[0.9, 0.1], [0.6, 0.4]]] * 2, np.float32)
+    second = np.array([[[0.2, 0.8], [0.0, 1.0]]] * 2, np.float32)
+    labels, scores = blend(np.stack([first, second]), at(0, 0), at(0, 1), (2, 4), window="constant", kernel=kernel)
+    assert labels.tolist() == [[0, 1, 1, UNSEEN]] * 2
+    assert np.allclose(scores[0], [[0.9, 0.1], [0.4, 0.6], [0, 1], [0, 0]])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_tie_goes_to_the_lowest_class(kernel):
+    scores = np.full((1, 3, 3, 4), 0.25, np.float32)
+    assert not blend(scores, at(0), at(0), (3, 3), kernel=kernel).labels.any()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_crop_keeps_the_edges_of_the_scene_and_swaps_no_axes(kernel):
+    """A chip in the middle of a scene that is not square loses its edges, one in a corner only those inside."""
+    chip = np.ones((1, 10, 10, 1), np.float32)
+    seen = blend(chip, at(5), at(20), (20, 40), crop=3, kernel=kernel).labels == 0
+    want = np.zeros((20, 40), bool)
+    want[8:12, 23:27] = True
+    assert (seen == want).all()
+    seen = blend(chip, at(-2), at(30), (20, 40), crop=3, kernel=kernel).labels == 0
+    want[:] = False
+    want[:5, 33:] = True
+    assert (seen == want).all()
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("size", [1, 2, 7, 256])
+def test_windows_are_symmetric_and_positive(window, size):
+    weights = window_weights(window, size)
+    assert weights.dtype == np.float32
+    assert (weights > 0).all()
+    assert np.allclose(weights, weights[::-1], rtol=1e-5)
+
+
+def test_window_values():
+    assert window_weights("constant", 3).tolist() == [1, 1, 1]
+    assert window_weights("linear", 4).tolist() == [0.25, 0.75, 0.75, 0.25]
+    assert np.allclose(window_weights("cosine", 3), [0.25, 1, 0.25])
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(list(WINDOWS)), st.integers(1, 9), st.integers(0, 3))
+def test_equal_chips_give_their_scores_back(seed, window, size, crop):
+    rng = np.random.default_rng(seed)
+    n, rows, cols = rng.integers(1, 20, 3)
+    chip_scores = rng.random(3).astype(np.float32)
+    crop = min(crop, (size - 1) // 2)
+    scores = np.broadcast_to(chip_scores, (n, size, size, 3)).copy()
+    row, col = rng.integers(-size, rows + 1, n), rng.integers(-size, cols + 1, n)
+    labels, mean = blend(scores, row, col, (int(rows), int(cols)), window=window, crop=crop)
+    seen = labels != UNSEEN
+    assert np.allclose(mean[seen], chip_scores, rtol=1e-5)
+    assert not mean[~seen].any()
+    assert (labels[seen] == chip_scores.argmax()).all()
+
+
+def test_threads_and_portions_change_no_bit():
+    rng = np.random.default_rng(5)
+    scores = rng.random((60, 32, 32, 4), np.float32)
+    row, col = rng.integers(-8, 180, 60), rng.integers(-8, 200, 60)
+    want = blend(scores, row, col, (170, 190), crop=2, threads=1)
+    for threads, portion in ((2, 60), (2, 7), (1, 13), (3, 1)):
+        canvas = Blend(170, 190, 4, size=32, crop=2, threads=threads)
+        for k in range(0, 60, portion):
+            part = slice(k, k + portion)
+            canvas.add(scores[part], row[part], col[part])
+        labels, mean = canvas.finish()
+        assert (labels == want.labels).all()
+        assert (mean == want.scores).all()
+
+
+def test_more_than_256_chips_on_a_pixel_count():
+    """Counters of eight bits would wrap here."""
+    scores = np.zeros((601, 1, 1, 2), np.float32)
+    scores[:400, ..., 1] = 1
+    scores[400:, ..., 0] = 1
+    labels, mean = blend(scores, np.zeros(601, np.int64), np.zeros(601, np.int64), (1, 1))
+    assert labels[0, 0] == 1
+    assert mean[0, 0, 1] == pytest.approx(400 / 601, rel=1e-6)
+
+
+def test_the_canvas_may_be_a_file(tmp_path):
+    total = np.lib.format.open_memmap(tmp_path / "total.npy", "w+", np.float32, (6, 5, 2))
+    canvas = Blend(6, 5, 2, size=4, total=total)
+    canvas.add(np.ones((1, 4, 4, 2), np.float32), at(0), at(0))
+    assert canvas.finish().scores is total
+    assert total[0, 0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_score_that_is_no_number_is_refused(kernel, bad):
+    scores = np.ones((1, 4, 4, 2), np.float32)
+    scores[0, 1, 2, 0] = bad
+    with pytest.raises(ValueError, match="scores: not finite at row 3, col 5"):
+        blend(scores, at(2), at(3), (9, 9), kernel=kernel)
+
+
+def test_bad_arguments():
+    good = np.ones((1, 4, 4, 2), np.float32)
+    canvas = Blend(9, 9, 2, size=4)
+    with pytest.raises(ValueError, match=r"scores: expected shape \(1, 4, 4, 2\)"):
+        canvas.add(good[..., :1].copy(), at(0), at(0))
+    with pytest.raises(ValueError, match="scores: expected dtype float32"):
+        canvas.add(good.astype(np.float64), at(0), at(0))
+    with pytest.raises(ValueError, match="row: expected dtype int64"):
+        canvas.add(good, at(0).astype(np.int32), at(0))
+    with pytest.raises(ValueError, match=r"col: expected shape \(1\)"):
+        canvas.add(good, at(0), at(0, 1))
+    with pytest.raises(ValueError, match="2\\^40"):
+        canvas.add(good, at(2**50), at(0))
+    canvas.finish()
+    with pytest.raises(ValueError, match="finished"):
+        canvas.add(good, at(0), at(0))
+    with pytest.raises(ValueError, match="finished"):
+        canvas.finish()
+    with pytest.raises(ValueError, match="Did you mean 'cosine'"):
+        Blend(9, 9, 2, size=4, window="cosin")
+    with pytest.raises(ValueError, match="crop"):
+        Blend(9, 9, 2, size=4, crop=2)
+    with pytest.raises(ValueError, match="classes"):
+        Blend(9, 9, 256, size=4)
+    with pytest.raises(ValueError, match=r"total: expected shape \(9, 9, 2\)"):
+        Blend(9, 9, 2, size=4, total=np.zeros((9, 9, 3), np.float32))

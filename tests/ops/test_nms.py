@@ -1,0 +1,91 @@
+"""What only nms promises; its parity with the reference is in test_parity.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rvkernels.ops.iou import iou, random_boxes
+from rvkernels.ops.nms import nms
+
+KERNELS = ("reference", "cpp")
+
+
+def inputs(boxes, scores, classes=None):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    classes = np.zeros(len(boxes)) if classes is None else classes
+    return boxes, np.array(scores, np.float32), np.array(classes, np.int32)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_worked_by_hand(kernel):
+    boxes, scores, classes = inputs(
+        [[0, 0, 10, 10], [0, 1, 10, 11], [0, 6, 10, 16], [0, 0, 10, 10]], [0.5, 0.9, 0.1, 0.4], [0, 0, 0, 1]
+    )
+    # 1 takes 0 (IoU 9/11), leaves 2 (5/15); 3 is of another class.
+    assert nms(boxes, scores, classes, kernel=kernel).tolist() == [1, 3, 2]
+    assert nms(boxes, scores, classes, 0.3, kernel=kernel).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_tie_goes_to_the_lowest_index(kernel):
+    boxes, scores, classes = inputs([[0, 0, 2, 2]] * 3 + [[5, 5, 6, 6]], [0.5, 0.5, 0.5, 0.5])
+    assert nms(boxes, scores, classes, kernel=kernel).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_threshold_itself_does_not_suppress(kernel):
+    boxes, scores, classes = inputs([[0, 0, 2, 2], [0, 0, 2, 1]], [0.9, 0.8])
+    assert nms(boxes, scores, classes, 0.5, kernel=kernel).tolist() == [0, 1]
+    assert nms(boxes, scores, classes, np.nextafter(np.float32(0.5), np.float32(0)), kernel=kernel).tolist() == [0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_boxes_without_area_are_kept(kernel):
+    boxes, scores, classes = inputs([[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 2, 2]], [0.1, 0.2, 0.3])
+    assert nms(boxes, scores, classes, 0.0, kernel=kernel).tolist() == [2, 1, 0]
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(0, 60), st.sampled_from([0.0, 0.01, 0.3, 0.5, 0.9, 1.0]), st.integers(1, 3)
+)
+def test_kept_boxes_are_apart_and_every_other_has_a_reason(seed, n, threshold, threads):
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(rng, n, 30, 15) * np.float32(10.0 ** rng.integers(-3, 6))
+    scores = rng.random(n).round(1).astype(np.float32)
+    classes = rng.integers(0, 2, n).astype(np.int32)
+    kept = nms(boxes, scores, classes, threshold, threads=threads)
+    close = (iou(boxes, boxes) > np.float32(threshold)) & (classes[:, None] == classes)
+    assert not np.triu(close[np.ix_(kept, kept)], 1).any()
+    rank = np.empty(n, np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(n)
+    assert (np.diff(rank[kept]) > 0).all()
+    for i in set(range(n)) - set(kept.tolist()):
+        assert any(close[i, k] and rank[k] < rank[i] for k in kept)
+
+
+def test_equals_the_reference_on_many_boxes():
+    rng = np.random.default_rng(7)
+    boxes = random_boxes(rng, 3000, 900, 40)
+    boxes[::50, 2:] += np.float32(400)
+    scores, classes = rng.random(3000).astype(np.float32), rng.integers(0, 3, 3000).astype(np.int32)
+    want = nms(boxes, scores, classes, 0.2, kernel="reference")
+    assert 0 < len(want) < 3000
+    for threads in (1, 2):
+        assert nms(boxes, scores, classes, 0.2, threads=threads).tolist() == want.tolist()
+
+
+def test_bad_arguments():
+    boxes, scores, classes = inputs([[0, 0, 1, 1], [0, 0, 1, 1]], [0.1, np.nan])
+    with pytest.raises(ValueError, match="scores: score 1 is NaN"):
+        nms(boxes, scores, classes)
+    with pytest.raises(ValueError, match=r"scores: expected shape \(2\), got \(1,\)"):
+        nms(boxes, scores[:1], classes)
+    with pytest.raises(ValueError, match="classes: expected dtype int32"):
+        nms(boxes, scores, classes.astype(np.int64))
+    with pytest.raises(ValueError, match="iou: expected a threshold"):
+        nms(boxes, np.zeros(2, np.float32), classes, 1.5)
+    with pytest.raises(ValueError, match="boxes: box 0"):
+        nms(boxes[:, ::-1].copy(), np.zeros(2, np.float32), classes)
