@@ -51,7 +51,7 @@ def bits(
 
 def blocks(counters: np.ndarray, seed: int, *, kernel: str = "cpp", threads: int = 0) -> np.ndarray:
     """One block of four words for each counter: uint32 (n, 4) from counters uint32 (n, 4) = (i, op, sample, epoch)."""
-    seed = _unsigned("seed", seed, 64)
+    seed = check_seed(seed)
     if check_kernel(kernel) == "reference":
         return reference_blocks(counters, seed)
     return core().philox_blocks(counters, seed, threads)
@@ -90,6 +90,16 @@ def reference_blocks(counters: np.ndarray, seed: int) -> np.ndarray:
     return np.stack(x, axis=1).astype(np.uint32)
 
 
+def check_seed(seed: int) -> int:
+    """`seed` as an int; ValueError unless it is a 64-bit unsigned number."""
+    return _unsigned("seed", seed, 64)
+
+
+def check_epoch(epoch: int) -> int:
+    """`epoch` as an int; ValueError unless it is a 32-bit unsigned number."""
+    return _unsigned("epoch", epoch, 32)
+
+
 def _unsigned(name: str, value: int, width: int) -> int:
     value = operator.index(value)
     if not 0 <= value < 2**width:
@@ -99,8 +109,8 @@ def _unsigned(name: str, value: int, width: int) -> int:
 
 def _stream(seed: int, epoch: int, sample: int, op: int, count: int) -> tuple[int, int, int, int, int]:
     return (
-        _unsigned("seed", seed, 64),
-        _unsigned("epoch", epoch, 32),
+        check_seed(seed),
+        check_epoch(epoch),
         _unsigned("sample", sample, 32),
         _unsigned("op", op, 32),
         _unsigned("count", count, 34),

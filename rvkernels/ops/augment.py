@@ -1,0 +1,559 @@
+"""Chips to an augmented, normalised training batch, with the labels and boxes moved along.
+
+Settings (all optional; `check_settings` knows the ranges). Every amount is drawn evenly from its range for each chip:
+
+    flip: true            top-bottom and left-right, each for every second chip
+    turn: true            0 to 3 quarter turns counter-clockwise; only half turns when the output is not square
+    crop: true            output window anywhere in a larger chip; otherwise in its middle
+    scale: [0.8, 1.25]    zoom factor (log-even); above 1 makes objects larger
+    rotate: 15            degrees either way
+    shift: 0.1            of the output's sides, either way; whole pixels when neither scale nor rotate is set
+    brightness: 0.2       values times 1 - 0.2 to 1 + 0.2
+    contrast: 0.2         distances from the band's `mean` times 1 - 0.2 to 1 + 0.2
+    gamma: 0.2            (value / peak) to the power 1 / 1.2 to 1.2 (log-even), values held to [0, peak] before
+    saturation: 0.2       distances from grey times 1 - 0.2 to 1 + 0.2
+    hue: 0.02             the colours turned about grey by up to 0.02 of a full turn, either way
+    blur: 1.0             Gaussian, standard deviation from 0 to 1.0 pixels
+    noise: 0.02           close to Gaussian, standard deviation from 0 to 0.02 of the peak
+    cutout: {count: 2, size: 0.2}    windows of this share of each side, replaced by the fill; labels and boxes stay
+    channel_drop: 0.1     chance of each band to be replaced by the fill; one band always stays
+    peak: 10000           the value of full brightness; 255 for uint8 and 65535 for uint16 unless given
+
+Saturation and hue are one matrix in the YIQ colour space, on the first three bands, taken as red, green and blue; chips
+with fewer bands stay as they are.
+
+Every number comes from Philox (seed, epoch, sample, op), with sample = the chip's row in `images` and op from OPS. So a
+chip's augmentation depends neither on the batch it is in, nor on threads, nor on the kernel. cpp/ops/augment.h has the
+formulas of the pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from rvkernels.ops import check_kernel, core, philox
+from rvkernels.ops.normalize import DTYPES, band_scale, check_images, check_layout, nhwc, output
+from rvkernels.registry import suggest
+
+# After normalisation, between kernels: `pow` of the gamma step may differ in the last bits. All else is equal.
+TOLERANCE = 1e-4
+
+IGNORE = 255
+MIN_SHARE = 0.25  # of a moved box's area that must stay in the image
+MIN_SIDE = 2.0  # pixels that a box must keep on each side
+
+# Random streams, one per use; see rvkernels/ops/philox.py.
+OPS = {
+    "flip": 1,
+    "turn": 2,
+    "crop": 3,
+    "scale": 4,
+    "rotate": 5,
+    "shift": 6,
+    "brightness": 7,
+    "contrast": 8,
+    "gamma": 9,
+    "saturation": 10,
+    "hue": 11,
+    "blur": 12,
+    "noise": 13,
+    "noise_pixels": 14,
+    "cutout": 15,
+    "channel_drop": 16,
+}
+
+_SWITCHES = ("flip", "turn", "crop")
+# Least and greatest value of each number; 0 turns a step off.
+_RANGES = {
+    "rotate": (0, 180),
+    "shift": (0, 1),
+    "brightness": (0, 1),
+    "contrast": (0, 1),
+    "gamma": (0, 3),
+    "saturation": (0, 1),
+    "hue": (0, 0.5),
+    "blur": (0, 10),
+    "noise": (0, 1),
+    "channel_drop": (0, 1),
+}
+_SCALE_RANGE = (0.1, 10.0)
+_COUNT_RANGE = (0, 64)
+_PEAKS = {"uint8": 255.0, "uint16": 65535.0}
+_ONE = 2.0**32  # fixed-point coordinates: units in a pixel
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+class Batch(NamedTuple):
+    """What `augment` returns; parts whose input was not given are None."""
+
+    images: np.ndarray  # float32 (n, rows, cols, bands), or (n, bands, rows, cols) for NCHW
+    labels: np.ndarray | None  # uint8 (n, rows, cols), 255 outside the chip
+    boxes: np.ndarray | None  # float32 (m, 4): ymin, xmin, ymax, xmax in pixels of the output
+    box_keep: np.ndarray | None  # int64 (m,): the row of each box in the input's boxes
+    box_start: np.ndarray | None  # int64 (n + 1,): image i has boxes[box_start[i]:box_start[i + 1]]
+
+
+class Draw(NamedTuple):
+    """The drawn numbers of n chips, as both kernels take them; None where a step is off for all of them."""
+
+    map: np.ndarray  # int64 (n, 6), see cpp/ops/augment.h
+    gain: np.ndarray | None = None  # float32 (n,)
+    offset: np.ndarray | None = None  # float32 (n, bands)
+    gamma: np.ndarray | None = None  # float32 (n,)
+    matrix: np.ndarray | None = None  # float32 (n, 3, 3)
+    radius: np.ndarray | None = None  # int32 (n,)
+    weights: np.ndarray | None = None  # float32 (n, taps)
+    noise: np.ndarray | None = None  # float32 (n,): value of one step of the summed bytes
+    holes: np.ndarray | None = None  # int32 (n, count, 4): r0, c0, r1, c1
+    dropped: np.ndarray | None = None  # uint8 (n, bands)
+
+
+class Moves(NamedTuple):
+    """source = centre + matrix (output - origin), (y, x) in pixels, for n chips."""
+
+    matrix: np.ndarray  # float64 (n, 2, 2)
+    origin: np.ndarray  # float64 (n, 2)
+    centre: np.ndarray  # float64 (n, 2)
+
+
+def augment(
+    images: np.ndarray,
+    index: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    mean: np.ndarray,
+    std: np.ndarray,
+    settings: Mapping | None = None,
+    size: tuple[int, int] | None = None,
+    labels: np.ndarray | None = None,
+    boxes: np.ndarray | None = None,
+    box_start: np.ndarray | None = None,
+    fill: np.ndarray | float | None = None,
+    layout: str = "NHWC",
+    out: np.ndarray | None = None,
+    kernel: str = "cpp",
+    threads: int = 0,
+) -> Batch:
+    """Take, augment and normalise the chips `index` of `images`; see the module's text for `settings`.
+
+    images: (all, rows, cols, bands) uint8, uint16 or float32, C-contiguous, may be a memory map.
+    index: (n,) whole numbers, rows of `images`. labels: uint8 (all, rows, cols), 255 = ignore.
+    boxes: float32 (boxes, 4) in pixels of their chip, with box_start int64 (all + 1,).
+    mean, std, fill: per band; `fill` (mean by default) stands outside the chip, in holes and in dropped bands; colour
+    steps and noise leave it alone. size: (rows, cols) of the output, cut from or laid around the chip's middle; the
+    chip's own by default. out: float32 array for the images.
+
+    A box becomes the axis-aligned hull of its moved corners, clipped to the image. It is dropped when less than a
+    quarter of the hull's area is left, or when its shorter side falls below 2 pixels and was longer before.
+    Boxes are moved, and the numbers drawn, here for every kernel; `kernel` chooses who makes the pixels and labels.
+
+    Raises ValueError naming the argument or setting that does not fit.
+    """
+    check_kernel(kernel)
+    check_images("images", images)
+    check_layout(layout)
+    total, rows, cols, bands = images.shape
+    settings = check_settings(settings, dtype=images.dtype.name)
+    index = _check_index(index, total)
+    size = _check_size(size, (rows, cols))
+    mean, inverse = band_scale(mean, std, bands)
+    fill = _check_fill(fill, mean)
+    peak = _peak(settings, images.dtype.name)
+    if labels is not None and (labels.dtype != np.uint8 or labels.shape != images.shape[:3]):
+        raise ValueError(f"labels: expected uint8 {images.shape[:3]}, got {labels.dtype} {labels.shape}")
+    if boxes is not None:
+        _check_boxes(boxes, box_start, total)
+    out = output(out, (len(index), *size, bands), layout)
+    out_labels = None if labels is None else np.empty((len(index), *size), np.uint8)
+
+    numbers = _Numbers(seed, epoch, index, kernel)
+    moves = draw_moves(numbers, settings, (rows, cols), size)
+    draw = draw_pixels(numbers, settings, moves, size, mean, peak)
+    if kernel == "reference":
+        _reference(images, index, draw, numbers, mean, inverse, fill, peak, nhwc(out, layout), labels, out_labels)
+    else:
+        core().augment(
+            images=images,
+            index=index,
+            **draw._asdict(),
+            mean=mean,
+            inverse=inverse,
+            fill=fill,
+            peak=peak,
+            seed=numbers.seed,
+            epoch=numbers.epoch,
+            noise_op=OPS["noise_pixels"],
+            planar=layout == "NCHW",
+            labels=labels,
+            out=out,
+            out_labels=out_labels,
+            threads=threads,
+        )
+    if boxes is None:
+        return Batch(out, out_labels, None, None, None)
+    return Batch(out, out_labels, *move_boxes(boxes, box_start, index, moves, size))
+
+
+def check_settings(settings: Mapping | None, *, dtype: str | None = None, where: str = "augment") -> dict:
+    """The settings with every key that is on, as plain numbers; what is false or 0 is left out.
+
+    dtype: the chips' type, when it is known; float32 chips need `peak` for gamma and noise.
+    Raises ValueError naming `where` and the key: unknown (with a suggestion), of the wrong kind, or out of range.
+    """
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ValueError(f"{where}: expected a mapping of augmentations, got {settings!r}")
+    known = [*_SWITCHES, "scale", *_RANGES, "cutout", "peak"]
+    found: dict = {}
+    for key, value in (settings or {}).items():
+        name = f"{where}.{key}"
+        if key not in known:
+            raise ValueError(f"{where}: unknown setting {key!r}; {suggest(str(key), known)}")
+        if key in _SWITCHES:
+            if not isinstance(value, (bool, np.bool_)):
+                raise ValueError(f"{name}: expected true or false, got {value!r}")
+        elif key == "scale":
+            if isinstance(value, str) or np.shape(value) != (2,) or not value[0] <= value[1]:
+                raise ValueError(f"{name}: expected [least, greatest] zoom factor, got {value!r}")
+            value = tuple(_number(name, v, *_SCALE_RANGE) for v in value)
+            value = None if value == (1.0, 1.0) else value
+        elif key == "cutout":
+            value = _check_cutout(name, value)
+        elif key == "peak":
+            value = _number(name, value, 0, math.inf)
+        else:
+            value = _number(name, value, *_RANGES[key])
+        if value:
+            found[key] = value
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise ValueError(f"{where}: expected chips of dtype {', '.join(DTYPES)}, got {dtype}")
+        if _peak(found, dtype) == 0 and ("gamma" in found or "noise" in found):
+            raise ValueError(f"{where}: gamma and noise of float32 chips need `peak`, the value of full brightness")
+    return found
+
+
+def _number(name: str, value: object, least: float, greatest: float) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{name}: expected a number, got {value!r}")
+    if not least <= value <= greatest or math.isinf(value):
+        raise ValueError(f"{name}: expected {least:g} to {greatest:g}, got {value!r}")
+    return float(value)
+
+
+def _check_cutout(name: str, value: object) -> dict | None:
+    if not value:
+        return None
+    if not isinstance(value, Mapping) or set(value) != {"count", "size"}:
+        raise ValueError(f"{name}: expected {{count: windows, size: share of a side}}, got {value!r}")
+    count = _number(f"{name}.count", value["count"], *_COUNT_RANGE)
+    if count != int(count):
+        raise ValueError(f"{name}.count: expected a whole number, got {value['count']!r}")
+    size = _number(f"{name}.size", value["size"], 0, 1)
+    return {"count": int(count), "size": size} if count and size else None
+
+
+def _peak(settings: Mapping, dtype: str) -> float:
+    return settings.get("peak") or _PEAKS.get(dtype, 0.0)
+
+
+def _check_index(index: np.ndarray, total: int) -> np.ndarray:
+    index = np.asarray(index)
+    if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
+        raise ValueError(f"index: expected whole numbers (n,), got {index.dtype} {index.shape}")
+    if index.size and (index.min() < 0 or index.max() >= total):
+        raise ValueError(f"index: expected rows 0 to {total - 1} of images, got {index.min()} to {index.max()}")
+    return np.ascontiguousarray(index, np.int64)
+
+
+def _check_size(size: tuple[int, int] | None, chip: tuple[int, int]) -> tuple[int, int]:
+    size = chip if size is None else tuple(int(side) for side in size)
+    if len(size) != 2 or min(size) < 1 or min(chip) < 1:
+        raise ValueError(f"size: expected (rows, cols) of at least one pixel, got {size} for chips of {chip}")
+    return size
+
+
+def _check_fill(fill: np.ndarray | float | None, mean: np.ndarray) -> np.ndarray:
+    if fill is None:
+        return mean
+    fill = np.asarray(fill, np.float32)
+    if fill.shape not in ((), mean.shape):
+        raise ValueError(f"fill: expected one number or {len(mean)}, one per band, got shape {fill.shape}")
+    return np.ascontiguousarray(np.broadcast_to(fill, mean.shape))
+
+
+def _check_boxes(boxes: np.ndarray, box_start: np.ndarray | None, total: int) -> None:
+    if boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes: expected float32 (boxes, 4), got {boxes.dtype} {boxes.shape}")
+    if box_start is None or box_start.shape != (total + 1,) or box_start.dtype.kind not in "iu":
+        found = "None" if box_start is None else f"{box_start.dtype} {box_start.shape}"
+        raise ValueError(f"box_start: expected int64 ({total + 1},), one more than images, got {found}")
+    if box_start[0] != 0 or box_start[-1] != len(boxes):
+        raise ValueError(f"box_start: expected 0 to {len(boxes)}, got {box_start[0]} to {box_start[-1]}")
+
+
+class _Numbers:
+    """Uniform numbers for a batch: sample = the chip's row, stream = a name in OPS."""
+
+    def __init__(self, seed: int, epoch: int, index: np.ndarray, kernel: str) -> None:
+        self.seed, self.epoch, self.index, self.kernel = (
+            philox.check_seed(seed),
+            philox.check_epoch(epoch),
+            index,
+            kernel,
+        )
+
+    def uniform(self, name: str, count: int) -> np.ndarray:
+        """float64 (n, count) in [0, 1)."""
+        blocks = -(-count // 4)
+        counters = np.empty((len(self.index), blocks, 4), np.uint32)
+        counters[:, :, 0] = np.arange(blocks)
+        counters[:, :, 1] = OPS[name]
+        counters[:, :, 2] = self.index[:, None]
+        counters[:, :, 3] = self.epoch
+        words = philox.blocks(counters.reshape(-1, 4), self.seed, kernel=self.kernel)
+        return philox.to_uniform(words).reshape(len(self.index), 4 * blocks)[:, :count].astype(np.float64)
+
+    def around(self, name: str, amount: float, count: int = 1) -> np.ndarray:
+        """float64 (n, count), even in [-amount, amount)."""
+        return (self.uniform(name, count) * 2 - 1) * amount
+
+
+def draw_moves(numbers: _Numbers, settings: Mapping, chip: tuple[int, int], size: tuple[int, int]) -> Moves:
+    """The geometry of each chip, from checked settings; chip and size are (rows, cols)."""
+    n = len(numbers.index)
+    matrix = np.tile(np.eye(2), (n, 1, 1))
+    if "flip" in settings:
+        matrix *= np.where(numbers.uniform("flip", 2) < 0.5, -1.0, 1.0)[:, :, None]
+    if "turn" in settings:
+        draws = numbers.uniform("turn", 1)[:, 0]
+        turns = np.floor(draws * 4).astype(int) if size[0] == size[1] else 2 * np.floor(draws * 2).astype(int)
+        # Output pixel (y, x) of one quarter turn comes from (x, -y) of the source, both seen from the middle.
+        quarter = np.stack([np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), k) for k in range(4)])
+        matrix = matrix @ quarter[turns]
+    if "rotate" in settings:
+        angle = np.radians(numbers.around("rotate", settings["rotate"])[:, 0])
+        cos, sin = np.cos(angle), np.sin(angle)
+        matrix = matrix @ np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+    if "scale" in settings:
+        least, greatest = settings["scale"]
+        factor = least * (greatest / least) ** numbers.uniform("scale", 1)[:, 0]
+        matrix = matrix / factor[:, None, None]
+
+    corner = np.tile([(c - s) // 2 for c, s in zip(chip, size)], (n, 1)).astype(np.float64)
+    if "crop" in settings:
+        room = np.maximum([c - s + 1 for c, s in zip(chip, size)], 1)
+        corner = np.where(room > 1, np.floor(numbers.uniform("crop", 2) * room), corner)
+    origin = np.tile(np.array(size) / 2, (n, 1))
+    if "shift" in settings:
+        shift = numbers.around("shift", settings["shift"], 2) * size
+        origin = origin + (shift if "scale" in settings or "rotate" in settings else np.rint(shift))
+    return Moves(matrix, origin, corner + np.array(size) / 2)
+
+
+def draw_pixels(
+    numbers: _Numbers, settings: Mapping, moves: Moves, size: tuple[int, int], mean: np.ndarray, peak: float
+) -> Draw:
+    """Everything else that is drawn, and the moves in the kernels' fixed-point form."""
+    n, bands = len(numbers.index), len(mean)
+    start = moves.centre + (moves.matrix @ (0.5 - moves.origin)[:, :, None])[:, :, 0]
+    fixed = np.rint(np.concatenate([start[:, :, None], moves.matrix], axis=2) * _ONE).astype(np.int64).reshape(n, 6)
+    draw: dict = {"map": fixed}
+    if "brightness" in settings or "contrast" in settings:
+        bright, contrast = np.ones((n, 1)), np.ones((n, 1))
+        if "brightness" in settings:
+            bright = 1 + numbers.around("brightness", settings["brightness"])
+        if "contrast" in settings:
+            contrast = 1 + numbers.around("contrast", settings["contrast"])
+        draw["gain"] = (bright * contrast)[:, 0]
+        draw["offset"] = (1 - contrast) * mean
+    if "gamma" in settings:
+        draw["gamma"] = (1 + settings["gamma"]) ** numbers.around("gamma", 1)[:, 0]
+    if bands >= 3 and ("saturation" in settings or "hue" in settings):
+        draw["matrix"] = _colour_matrices(numbers, settings)
+    if "blur" in settings:
+        sigma = np.maximum(numbers.uniform("blur", 1) * settings["blur"], 1e-3)
+        radius = np.ceil(3 * sigma)
+        distance = np.arange(math.ceil(3 * settings["blur"]) + 1)
+        weights = np.where(distance <= radius, np.exp(-0.5 * (distance / sigma) ** 2), 0)
+        draw["weights"] = weights / (2 * weights.sum(axis=1, keepdims=True) - weights[:, :1])
+        draw["radius"] = radius[:, 0].astype(np.int32)
+    if "noise" in settings:
+        # The sum of four bytes has this standard deviation.
+        steps = math.sqrt(4 * (256**2 - 1) / 12)
+        draw["noise"] = numbers.uniform("noise", 1)[:, 0] * settings["noise"] * peak / steps
+    if "cutout" in settings:
+        count, share = settings["cutout"]["count"], settings["cutout"]["size"]
+        sides = np.maximum(np.rint(np.array(size) * share), 1)
+        first = np.floor(numbers.uniform("cutout", 2 * count).reshape(n, count, 2) * size) - sides // 2
+        holes = np.concatenate([first, first + sides], axis=2)
+        draw["holes"] = np.clip(holes, 0, [*size, *size]).astype(np.int32)
+    if "channel_drop" in settings:
+        draws = numbers.uniform("channel_drop", bands)
+        dropped = draws < settings["channel_drop"]
+        dropped[np.arange(n), draws.argmax(axis=1)] = False
+        draw["dropped"] = dropped.astype(np.uint8)
+    return Draw(**{k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in draw.items()})
+
+
+def _colour_matrices(numbers: _Numbers, settings: Mapping) -> np.ndarray:
+    """float64 (n, 3, 3): to YIQ, colour plane stretched and turned, back."""
+    n = len(numbers.index)
+    stretch = 1 + numbers.around("saturation", settings.get("saturation", 0))[:, 0]
+    angle = 2 * np.pi * numbers.around("hue", settings.get("hue", 0))[:, 0]
+    middle = np.zeros((n, 3, 3))
+    middle[:, 0, 0] = 1
+    middle[:, 1, 1] = middle[:, 2, 2] = stretch * np.cos(angle)
+    middle[:, 2, 1] = stretch * np.sin(angle)
+    middle[:, 1, 2] = -middle[:, 2, 1]
+    return np.linalg.inv(_YIQ) @ middle @ _YIQ
+
+
+def move_boxes(
+    boxes: np.ndarray, box_start: np.ndarray, index: np.ndarray, moves: Moves, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(boxes, box_keep, box_start) of the chips `index` after `moves`, as Batch has them."""
+    counts = np.diff(box_start)[index].astype(np.int64)
+    owner = np.repeat(np.arange(len(index)), counts)
+    keep = np.arange(counts.sum()) + np.repeat(box_start[index].astype(np.int64) - (np.cumsum(counts) - counts), counts)
+    before = boxes[keep].astype(np.float64)
+    corners = before[:, [[0, 1], [0, 3], [2, 1], [2, 3]]] - moves.centre[owner, None]
+    corners = corners @ np.linalg.inv(moves.matrix)[owner].transpose(0, 2, 1) + moves.origin[owner, None]
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    clipped_low, clipped_high = np.maximum(low, 0), np.minimum(high, size)
+    sides = np.maximum(clipped_high - clipped_low, 0)
+    # A thousandth of slack: the mirror image of a short box may come out shorter by a rounding error.
+    least = np.minimum(MIN_SIDE, 0.999 * (before[:, 2:] - before[:, :2]).min(axis=1))
+    stays = (sides.prod(axis=1) >= MIN_SHARE * (high - low).prod(axis=1)) & (sides.min(axis=1) >= least)
+    moved = np.concatenate([clipped_low, clipped_high], axis=1)[stays].astype(np.float32)
+    start = np.zeros(len(index) + 1, np.int64)
+    np.cumsum(np.bincount(owner[stays], minlength=len(index)), out=start[1:])
+    return moved, keep[stays], start
+
+
+def _reference(images, index, draw, numbers, mean, inverse, fill, peak, out, labels, out_labels) -> None:
+    """Fill out (n, rows, cols, bands) and out_labels; the formulas of cpp/ops/augment.h, chip by chip."""
+    rows, cols, bands = out.shape[1:]
+    for i, chip in enumerate(index):
+        y0, y_row, y_col, x0, x_row, x_col = draw.map[i]
+        r, c = np.arange(rows)[:, None], np.arange(cols)
+        y, x = y0 + r * y_row + c * y_col, x0 + r * x_row + c * x_col
+        limit = np.array(images.shape[1:3]) << 32
+        inside = (y >= 0) & (y < limit[0]) & (x >= 0) & (x < limit[1])
+        if labels is not None:
+            out_labels[i] = IGNORE
+            out_labels[i][inside] = labels[chip, y[inside] >> 32, x[inside] >> 32]
+        values = np.tile(fill, (rows, cols, 1))
+        values[inside] = _colour(_bilinear(images[chip], y[inside], x[inside]), draw, i, peak)
+        if draw.radius is not None and draw.radius[i] > 0:
+            weights = draw.weights[i, : draw.radius[i] + 1]
+            values = _blur(_blur(values, weights, 1), weights, 0)
+        if draw.noise is not None:
+            width = -(-cols * bands // 4) * 4
+            words = philox.bits(
+                numbers.seed, numbers.epoch, int(chip), OPS["noise_pixels"], rows * width, kernel="reference"
+            )
+            steps = words.view(np.uint8).reshape(rows, width, 4).sum(axis=2, dtype=np.int32)[:, : cols * bands] - 510
+            noise = steps.astype(np.float32).reshape(rows, cols, bands) * draw.noise[i]
+            values[inside] += noise[inside]
+        if draw.holes is not None:
+            for top, left, bottom, right in draw.holes[i]:
+                values[top:bottom, left:right] = fill
+        if draw.dropped is not None:
+            dropped = draw.dropped[i].astype(bool)
+            values[:, :, dropped] = fill[dropped]
+        out[i] = (values - mean) * inverse
+
+
+def _bilinear(chip: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """float32 (pixels, bands) of chip (rows, cols, bands) at fixed-point positions y, x (pixels,)."""
+
+    def taps(position: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        position = position - 2**31
+        weight = ((position & (2**32 - 1)) >> 8).astype(np.float32) * np.float32(2**-24)
+        first = position >> 32
+        return np.maximum(first, 0), np.minimum(first + 1, side - 1), weight[:, None]
+
+    (top, bottom, wy), (left, right, wx) = taps(y, chip.shape[0]), taps(x, chip.shape[1])
+    corner = [chip[row, col].astype(np.float32) for row in (top, bottom) for col in (left, right)]
+    upper = corner[0] + (corner[1] - corner[0]) * wx
+    lower = corner[2] + (corner[3] - corner[2]) * wx
+    return upper + (lower - upper) * wy
+
+
+def _colour(values: np.ndarray, draw: Draw, i: int, peak: float) -> np.ndarray:
+    """The colour steps on float32 (pixels, bands)."""
+    if draw.gain is not None:
+        values = values * draw.gain[i] + draw.offset[i]
+    if draw.gamma is not None:
+        top = np.float32(peak)
+        values = top * np.clip(values * (np.float32(1) / top), np.float32(0), np.float32(1)) ** draw.gamma[i]
+    if draw.matrix is not None:
+        r, g, b = values[:, 0], values[:, 1], values[:, 2]
+        turned = [m[0] * r + m[1] * g + m[2] * b for m in draw.matrix[i]]
+        values = np.concatenate([np.stack(turned, axis=1), values[:, 3:]], axis=1)
+    return values
+
+
+def _blur(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """Symmetric filter along an axis of float32 (rows, cols, bands); the edge pixels are held."""
+    side, at = values.shape[axis], np.arange(values.shape[axis])
+    total = weights[0] * values
+    for k in range(1, len(weights)):
+        low, high = values.take(np.maximum(at - k, 0), axis), values.take(np.minimum(at + k, side - 1), axis)
+        total = total + weights[k] * (low + high)
+    return total
+
+
+op = augment
+
+EVERYTHING = {
+    "flip": True,
+    "turn": True,
+    "scale": [0.7, 1.4],
+    "rotate": 30,
+    "shift": 0.2,
+    "brightness": 0.3,
+    "contrast": 0.3,
+    "gamma": 0.3,
+    "saturation": 0.4,
+    "hue": 0.05,
+    "blur": 1.5,
+    "noise": 0.05,
+    "cutout": {"count": 2, "size": 0.3},
+    "channel_drop": 0.2,
+}
+
+
+def cases() -> list[tuple[str, dict]]:
+    """Each step alone and all together, in every pixel type, on odd sizes, with labels and boxes."""
+    steps = [{}, {"flip": True, "turn": True, "shift": 0.3}, *({k: EVERYTHING[k]} for k in EVERYTHING), EVERYTHING]
+    shapes = [((5, 21, 21, 3), None), ((4, 17, 30, 4), (9, 40)), ((3, 1, 1, 1), None), ((3, 33, 20, 13), (20, 20))]
+    found = []
+    for i, (shape, size) in enumerate(shapes):
+        for j, settings in enumerate(steps):
+            dtype = DTYPES[(i + j) % 3]
+            generator = np.random.default_rng(100 * i + j)
+            images = (generator.random(shape) * _PEAKS.get(dtype, 1)).astype(dtype)
+            corners = generator.random((12, 2, 2)) * shape[1:3]
+            boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+            arguments = {
+                "images": images,
+                "index": generator.integers(0, shape[0], 6),
+                "seed": 2**40 + i,
+                "epoch": j,
+                "mean": images.mean(axis=(0, 1, 2), dtype=np.float64),
+                "std": images.std(axis=(0, 1, 2), dtype=np.float64) + 1e-3,
+                "settings": {**settings, "crop": size is not None, "peak": _PEAKS.get(dtype, 1)},
+                "size": size,
+                "labels": generator.integers(0, 9, shape[:3]).astype(np.uint8),
+                "boxes": boxes,
+                "box_start": np.linspace(0, len(boxes), shape[0] + 1).astype(np.int64),
+                "layout": "NCHW" if j % 2 else "NHWC",
+            }
+            found.append((f"{shape} {dtype} {'+'.join(settings) if len(settings) < 4 else 'everything'}", arguments))
+    return found
