@@ -1,0 +1,100 @@
+// The module _raster: GDAL rasters in, arrays out; rvkernels.ops.tile and rvkernels.raster document the functions.
+#include <gdal_priv.h>
+
+#include "module.h"
+#include "raster/describe.h"
+#include "raster/tile.h"
+
+namespace {
+
+py::dict as_dict(const rvk::Description& d) {
+  py::dict out;
+  out["rows"] = d.rows;
+  out["cols"] = d.cols;
+  out["bands"] = d.bands;
+  out["dtype"] = d.dtype;
+  out["crs"] = d.crs.empty() ? py::object(py::none()) : py::object(py::str(d.crs));
+  out["transform"] = py::tuple(py::cast(d.transform));
+  out["nodata"] = d.nodata ? py::object(py::float_(*d.nodata)) : py::object(py::none());
+  out["alpha"] = d.alpha;
+  out["mask"] = d.mask;
+  out["block"] = py::make_tuple(d.block_rows, d.block_cols);
+  out["driver"] = d.driver;
+  out["palette"] = d.palette.empty() ? py::object(py::none()) : py::object(py::cast(d.palette));
+  return out;
+}
+
+GDALDataType pixel_type(const std::string& name) {
+  if (name == "uint8") return GDT_Byte;
+  if (name == "uint16") return GDT_UInt16;
+  if (name == "int16") return GDT_Int16;
+  if (name == "float32") return GDT_Float32;
+  throw std::invalid_argument("out: expected dtype uint8, uint16, int16 or float32, got " + name);
+}
+
+// Stack::read with NumPy arrays. out and valid are written in place. Returns the number of blocks decoded.
+int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std::vector<int>& bands, py::array out,
+                     double fill, const py::object& valid_in, int threads) {
+  const auto windows = rvk::checked<int64_t>(windows_in, "windows", 2);
+  const GDALDataType type = pixel_type(py::str(out.dtype()));
+  const int64_t n = out.shape(0), rows = out.shape(1), cols = out.shape(2);
+  uint8_t* valid = nullptr;
+  if (!valid_in.is_none()) valid = rvk::checked<uint8_t>(valid_in, "valid", 3, true).mutable_data();
+  void* pixels = out.mutable_data();
+  const int64_t* first = windows.data();
+  py::gil_scoped_release release;
+  return stack.read(first, n, rows, cols, bands, type, pixels, fill, valid, threads);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_raster, m) {
+  m.doc() = "Windows of GDAL rasters; see rvkernels.ops.tile and rvkernels.raster.";
+  GDALAllRegister();
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const rvk::Missing& error) {
+      PyErr_SetString(PyExc_FileNotFoundError, error.what());
+    }
+  });
+
+  m.def(
+      "describe",
+      [](const std::vector<std::string>& paths, int threads) {
+        std::vector<rvk::Description> all;
+        {
+          py::gil_scoped_release release;
+          all = rvk::describe_many(paths, threads);
+        }
+        py::list out;
+        for (const auto& d : all) out.append(as_dict(d));
+        return out;
+      },
+      py::arg("paths"), py::arg("threads"));
+
+  py::class_<rvk::Stack>(m, "Stack")
+      .def(py::init<const std::vector<std::string>&>(), py::arg("paths"), py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("bands", &rvk::Stack::bands)
+      .def_property_readonly("dtype", [](const rvk::Stack& s) { return rvk::type_name(s.type()); })
+      .def_property_readonly("descriptions",
+                             [](const rvk::Stack& s) {
+                               py::list out;
+                               for (const auto& d : s.descriptions()) out.append(as_dict(d));
+                               return out;
+                             })
+      .def("read", &read_windows, py::arg("windows"), py::arg("bands"), py::arg("out"), py::arg("fill"),
+           py::arg("valid"), py::arg("threads"));
+
+  py::class_<rvk::Many>(m, "Many")
+      .def(py::init<const std::vector<std::string>&>(), py::arg("paths"), py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("description", [](const rvk::Many& many) { return as_dict(many.first()); })
+      .def(
+          "read",
+          [](rvk::Many& many, py::array out, int threads) {
+            void* pixels = out.mutable_data();
+            py::gil_scoped_release release;
+            many.read(pixels, threads);
+          },
+          py::arg("out"), py::arg("threads"));
+}

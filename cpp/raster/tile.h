@@ -1,0 +1,66 @@
+// Windows out of rasters, every compressed block decoded once per call.
+//
+// The loop runs over blocks, not over windows: the blocks that some window touches are visited in file order, each by
+// one thread, decoded into that thread's buffer and copied into all windows it meets. So the order of the windows does
+// not matter, overlapping windows cost only the copy, and memory is one piece of about 64 Ki pixels (at least one
+// block) per thread beside GDAL's own cache. Formats without random access (JPEG, PNG, GIF, WebP) are read by one
+// thread from top to bottom. A VRT is read in squares of 512 pixels, since it does not say how its sources are blocked.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "raster/describe.h"
+
+namespace rvk {
+
+// Rasters of one grid whose imagery bands are stacked in order.
+class Stack {
+ public:
+  // Opens each once. Throws std::invalid_argument naming both files when sizes, transforms or CRS differ.
+  explicit Stack(const std::vector<std::string>& paths);
+  ~Stack();
+
+  int64_t rows() const { return descriptions_.front().rows; }
+  int64_t cols() const { return descriptions_.front().cols; }
+  int64_t bands() const;
+  const std::vector<Description>& descriptions() const { return descriptions_; }
+  // The smallest GDAL type that holds all of them.
+  GDALDataType type() const;
+
+  // windows  (n, 4): row, col, rows, cols; all of size (rows, cols); may lie outside the raster in part or whole
+  // bands    indices from 0 into the stacked bands, in the order wanted
+  // out      (n, rows, cols, bands) of `type`; `fill` where a window leaves the raster
+  // valid    (n, rows, cols) or null: 1 where every raster has data, else 0. No data: outside the raster, alpha or mask
+  //          of 0, or every selected band of a raster holding nodata (or NaN, for floats)
+  // Returns the number of blocks decoded, summed over the rasters. Throws std::invalid_argument naming the file when a
+  // block cannot be decoded.
+  int64_t read(const int64_t* windows, int64_t n, int64_t rows, int64_t cols, const std::vector<int>& bands,
+               GDALDataType type, void* out, double fill, uint8_t* valid, int threads);
+
+ private:
+  struct Layer;
+  std::vector<std::string> paths_;
+  std::vector<Description> descriptions_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+};
+
+// Whole images of one size. The first decides (rows, cols, bands, type); `open` it to allocate, then `read` all.
+class Many {
+ public:
+  explicit Many(const std::vector<std::string>& paths);
+  ~Many();
+  const Description& first() const { return first_; }
+  // out (n, rows, cols, bands) of the first image's type.
+  void read(void* out, int threads);
+
+ private:
+  std::vector<std::string> paths_;
+  Description first_;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace rvk

@@ -1,0 +1,320 @@
+"""Rasters and coordinates: what a file says of itself, GeoTIFF writing, pixels to map and back, masks to polygons.
+
+Points are (x, y) rows of float64: in pixels x is the column and y the row, corners at whole numbers; in a CRS x is east
+or longitude and y north or latitude, whatever order the CRS itself prefers. Pixels are read by rvkernels.ops.tile.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from osgeo import gdal, ogr, osr
+
+from rvkernels import _raster
+from rvkernels.files import atomic
+from rvkernels.scene import Scene
+
+for _library in (gdal, ogr, osr):
+    _library.UseExceptions()
+
+MAP = "EPSG:4326"
+IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+# GeoJSON decimals: 1e-8 degree is about a millimetre on the ground; pixels to a thousandth.
+DEGREE_DECIMALS, PIXEL_DECIMALS = 8, 3
+_GDAL_TYPES = {
+    "uint8": gdal.GDT_Byte,
+    "uint16": gdal.GDT_UInt16,
+    "int16": gdal.GDT_Int16,
+    "uint32": gdal.GDT_UInt32,
+    "int32": gdal.GDT_Int32,
+    "float32": gdal.GDT_Float32,
+    "float64": gdal.GDT_Float64,
+}
+_thread = threading.local()
+
+
+def describe(path: str | Path | Sequence[str]) -> dict:
+    """What a raster, or the rasters of one scene taken as one stack, say of themselves.
+
+    Returns a dict
+    rows, cols, bands  bands without alpha
+    dtype, stored      as ops.tile reads it (uint8, uint16, int16 or float32), and as it is in the file
+    crs, transform     WKT or None; GDAL's six numbers, the identity when there are none
+    nodata             of the first band; None also when it is NaN, since NaN never counts as data
+    alpha, mask        whether there is an alpha band, a mask
+    block, driver      (rows, cols) of what is compressed as one; GDAL's name of the format
+    palette            (red, green, blue, alpha) of each value, or None
+
+    Raises FileNotFoundError, or ValueError naming the file; with several, also when their grids differ.
+    """
+    if isinstance(path, (str, Path)):
+        return describe_many([path], threads=1)[0]
+    stack = _raster.Stack([str(p) for p in path])
+    first = _tidy(stack.descriptions[0])
+    dtype = _read_dtype(stack.dtype)
+    return {**first, "bands": stack.bands, "dtype": dtype, "stored": stack.dtype}
+
+
+def describe_many(paths: Sequence[str | Path], threads: int = 0) -> list[dict]:
+    """`describe` of each of many single rasters, opened in parallel (0 = all cores), in their order."""
+    return [_tidy(d) for d in _raster.describe([str(p) for p in paths], threads)]
+
+
+def _tidy(found: dict) -> dict:
+    nodata = found["nodata"]
+    return {
+        **found,
+        "dtype": _read_dtype(found["dtype"]),
+        "stored": found["dtype"],
+        "nodata": None if nodata is None or math.isnan(nodata) else nodata,
+    }
+
+
+def _read_dtype(stored: str) -> str:
+    return stored if stored in ("uint8", "uint16", "int16", "float32") else "float32"
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A whole file, also one inside an archive (/vsizip/...). Raises FileNotFoundError."""
+    path = str(path)
+    stat = gdal.VSIStatL(path)
+    if stat is None or stat.IsDirectory():
+        raise FileNotFoundError(f"{path}: no such file")
+    file = gdal.VSIFOpenL(path, "rb")
+    try:
+        return bytes(gdal.VSIFReadL(1, stat.size, file)) if stat.size else b""
+    finally:
+        gdal.VSIFCloseL(file)
+
+
+def write_geotiff(
+    path: str | Path,
+    array: np.ndarray,
+    crs: str | None,
+    transform: Sequence[float],
+    *,
+    nodata: float | None = None,
+    colors: Mapping[int, Sequence[int]] | None = None,
+    names: Sequence[str] | None = None,
+    photometric: str | None = None,
+    cog: bool = False,
+) -> None:
+    """Write (rows, cols) or (rows, cols, bands) as a tiled, deflated GeoTIFF, atomically.
+
+    crs          anything GDAL understands as a CRS (WKT, "EPSG:32618"), or None
+    colors       value -> (red, green, blue[, alpha]) 0..255: the colour table of a single-band uint8 or uint16 image
+    names        band descriptions
+    photometric  "rgb" marks the first three bands as red, green, blue; a fourth is not taken for alpha
+    cog          cloud-optimised, with overviews (nearest neighbour for images with a colour table, else averages)
+
+    Raises ValueError naming the path and what does not fit.
+    """
+    path = Path(path)
+    stack = array[..., None] if array.ndim == 2 else array
+    if stack.ndim != 3 or 0 in stack.shape:
+        raise ValueError(f"{path}: expected an array (rows, cols) or (rows, cols, bands), got {array.shape}")
+    rows, cols, bands = stack.shape
+    if array.dtype.name not in _GDAL_TYPES:
+        raise ValueError(f"{path}: no GeoTIFF of dtype {array.dtype}; there are {', '.join(_GDAL_TYPES)}")
+    if colors is not None and (bands != 1 or array.dtype.name not in ("uint8", "uint16")):
+        raise ValueError(f"{path}: a colour table needs one band of uint8 or uint16, got {bands} of {array.dtype}")
+    if names is not None and len(names) != bands:
+        raise ValueError(f"{path}: {len(names)} band names for {bands} bands")
+    if photometric not in (None, "rgb") or (photometric == "rgb" and bands < 3):
+        raise ValueError(f"{path}: photometric is None, or 'rgb' for three bands or more; got {photometric!r}, {bands}")
+    image = gdal.GetDriverByName("MEM").Create("", cols, rows, bands, _GDAL_TYPES[array.dtype.name])
+    image.SetGeoTransform([float(v) for v in transform])
+    if crs is not None:
+        image.SetSpatialRef(_spatial_reference(crs))
+    for b in range(bands):
+        band = image.GetRasterBand(b + 1)
+        band.WriteArray(stack[..., b])
+        if nodata is not None:
+            band.SetNoDataValue(float(nodata))
+        if names is not None:
+            band.SetDescription(names[b])
+        if photometric == "rgb" and b < 3:
+            band.SetColorInterpretation((gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)[b])
+    if colors is not None:
+        table = gdal.ColorTable()
+        for value, color in colors.items():
+            table.SetColorEntry(
+                int(value), tuple(int(c) for c in color) if len(color) == 4 else (*map(int, color), 255)
+            )
+        image.GetRasterBand(1).SetColorTable(table)
+    if cog:
+        overviews = "NEAREST" if colors is not None else "AVERAGE"
+        options = ["COMPRESS=DEFLATE", "PREDICTOR=YES", "BLOCKSIZE=256", f"RESAMPLING={overviews}"]
+    else:
+        predictor = 3 if array.dtype.kind == "f" else 2
+        options = ["TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256", "COMPRESS=DEFLATE", f"PREDICTOR={predictor}"]
+        options += ["PHOTOMETRIC=RGB", "ALPHA=NO"] if photometric == "rgb" else []
+    options.append("BIGTIFF=IF_SAFER")
+    # Without PAM everything goes into the file itself; a sidecar would not be renamed with it.
+    gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "NO")
+    try:
+        with atomic(path) as temporary:
+            written = gdal.GetDriverByName("COG" if cog else "GTiff").CreateCopy(str(temporary), image, 0, options)
+            written.FlushCache()
+            del written
+    except RuntimeError as error:
+        raise ValueError(f"{path}: cannot write a GeoTIFF: {error}") from None
+    finally:
+        gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", None)
+
+
+def _spatial_reference(crs: str) -> osr.SpatialReference:
+    reference = osr.SpatialReference()
+    try:
+        reference.SetFromUserInput(str(crs))
+    except RuntimeError as error:
+        raise ValueError(f"no CRS {str(crs)[:60]!r}: {error}; expected WKT or a name such as EPSG:32618") from None
+    reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    return reference
+
+
+def _reproject(xy: np.ndarray, crs_from: str, crs_to: str) -> np.ndarray:
+    # A transformation belongs to one thread, and making one costs milliseconds.
+    known = _thread.__dict__.setdefault("transformations", {})
+    pair = (crs_from, crs_to)
+    if pair not in known:
+        ours, theirs = _spatial_reference(crs_from), _spatial_reference(crs_to)
+        known[pair] = None if ours.IsSame(theirs) else osr.CoordinateTransformation(ours, theirs)
+    if known[pair] is None or not len(xy):
+        return xy
+    try:
+        moved = np.array(known[pair].TransformPoints(xy.tolist()), np.float64)[:, :2]
+    except RuntimeError as error:
+        raise ValueError(f"coordinates do not transform from {crs_from[:60]} to {crs_to[:60]}: {error}") from None
+    if not np.isfinite(moved).all():
+        bad = xy[~np.isfinite(moved).all(axis=1)][0].tolist()
+        raise ValueError(
+            f"point {bad} of CRS {crs_from[:60]} has no place in {crs_to[:60]}; are the axes in x, y order?"
+        )
+    return moved
+
+
+def to_pixels(scene: Scene, xy: np.ndarray, crs_from: str = MAP) -> np.ndarray:
+    """(n, 2) x, y of a CRS to (n, 2) column, row of the scene, float64.
+
+    Raises ValueError naming the image when the scene has no CRS, or a point does not transform.
+    """
+    if scene.crs is None:
+        raise ValueError(
+            f"{scene.images[0]}: has no CRS, so labels in {crs_from[:60]} have no place in it; "
+            "give the image one (gdal_edit.py -a_srs EPSG:...) or label it in pixels"
+        )
+    xy = np.asarray(xy, np.float64).reshape(-1, 2)
+    t = scene.transform
+    moved = _reproject(xy, crs_from, scene.crs) - (t[0], t[3])
+    matrix = np.array([[t[1], t[2]], [t[4], t[5]]])
+    return moved @ np.linalg.inv(matrix).T
+
+
+def to_map(scene: Scene, pixels: np.ndarray, crs_to: str = MAP) -> np.ndarray:
+    """(n, 2) column, row of the scene to (n, 2) x, y of a CRS, float64; column, row again when the scene has no CRS."""
+    pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
+    if scene.crs is None:
+        return pixels
+    t = scene.transform
+    xy = pixels @ np.array([[t[1], t[2]], [t[4], t[5]]]).T + (t[0], t[3])
+    return _reproject(xy, scene.crs, crs_to)
+
+
+def move_geometries(geometries: Sequence[dict], move: Callable[[np.ndarray], np.ndarray]) -> list[dict]:
+    """GeoJSON geometries with their points moved by `move` ((n, 2) -> (n, 2)), called once for all of them.
+
+    Heights are dropped. Raises ValueError for coordinates that are not numbers.
+    """
+    points: list[list[float]] = []
+
+    def collect(coordinates: object) -> object:
+        if isinstance(coordinates, (list, tuple)) and coordinates and not isinstance(coordinates[0], (list, tuple)):
+            if len(coordinates) < 2 or not all(isinstance(c, (int, float)) for c in coordinates):
+                raise ValueError(f"coordinates {coordinates!r} are not numbers x, y")
+            points.append([float(coordinates[0]), float(coordinates[1])])
+            return len(points) - 1
+        return [collect(c) for c in coordinates]
+
+    def place(index: object, moved: list) -> object:
+        return moved[index] if isinstance(index, int) else [place(i, moved) for i in index]
+
+    def shapes(geometry: dict) -> dict:
+        if geometry["type"] == "GeometryCollection":
+            return {"type": geometry["type"], "geometries": [shapes(g) for g in geometry["geometries"]]}
+        return {"type": geometry["type"], "coordinates": collect(geometry["coordinates"])}
+
+    def fill(shape: dict, moved: list) -> dict:
+        if "geometries" in shape:
+            return {"type": shape["type"], "geometries": [fill(s, moved) for s in shape["geometries"]]}
+        return {"type": shape["type"], "coordinates": place(shape["coordinates"], moved)}
+
+    indexed = [shapes(g) for g in geometries]
+    moved = np.asarray(move(np.array(points, np.float64).reshape(-1, 2))).tolist()
+    return [fill(shape, moved) for shape in indexed]
+
+
+def box_geometry(box: Sequence[float]) -> dict:
+    """The GeoJSON polygon of a box (ymin, xmin, ymax, xmax), its ring in Raster Vision's order."""
+    ymin, xmin, ymax, xmax = (float(v) for v in box)
+    ring = [[xmax, ymin], [xmax, ymax], [xmin, ymax], [xmin, ymin], [xmax, ymin]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def polygonize(
+    labels: np.ndarray, *, skip: Iterable[int] = (255,), scene: Scene | None = None, crs_to: str = MAP
+) -> list[dict]:
+    """Connected areas of equal class id (4-neighbours) as GeoJSON polygon features with a `class_id` property.
+
+    labels  (rows, cols) uint8; ids in `skip` give no polygon
+    scene   None: coordinates are pixels (column, row). Else they are in `crs_to`, unrounded, when the scene has a CRS
+    """
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise ValueError(f"labels: expected uint8 (rows, cols), got {labels.dtype} {labels.shape}")
+    rows, cols = labels.shape
+    memory = gdal.GetDriverByName("MEM")
+    image = memory.Create("", cols, rows, 1, gdal.GDT_Byte)
+    image.GetRasterBand(1).WriteArray(labels)
+    wanted = memory.Create("", cols, rows, 1, gdal.GDT_Byte)
+    wanted.GetRasterBand(1).WriteArray((~np.isin(labels, list(skip))).astype(np.uint8))
+    vectors = ogr.GetDriverByName("Memory").CreateDataSource("")
+    layer = vectors.CreateLayer("areas", None, ogr.wkbPolygon)
+    layer.CreateField(ogr.FieldDefn("class_id", ogr.OFTInteger))
+    gdal.Polygonize(image.GetRasterBand(1), wanted.GetRasterBand(1), layer, 0)
+    ids, geometries = [], []
+    for feature in layer:
+        ids.append(feature.GetField(0))
+        geometries.append(json.loads(feature.GetGeometryRef().ExportToJson()))
+    if scene is not None:
+        geometries = move_geometries(geometries, lambda points: to_map(scene, points, crs_to))
+    return [
+        {"type": "Feature", "geometry": geometry, "properties": {"class_id": class_id}}
+        for geometry, class_id in zip(geometries, ids)
+    ]
+
+
+def to_geojson(path: str | Path, scene: Scene, features: Iterable[tuple[dict, dict]]) -> None:
+    """Write a FeatureCollection in EPSG:4326 from (geometry in the scene's pixels, properties) pairs, atomically.
+
+    Coordinates are rounded to 8 decimals. Without a CRS they stay columns and rows, which `"crs": null` says.
+    """
+    geometries, properties = [], []
+    for geometry, attributes in features:
+        geometries.append(geometry)
+        properties.append(attributes)
+    decimals = PIXEL_DECIMALS if scene.crs is None else DEGREE_DECIMALS
+    moved = move_geometries(geometries, lambda points: np.round(to_map(scene, points), decimals))
+    collection: dict = {"type": "FeatureCollection"}
+    if scene.crs is None:
+        collection["crs"] = None
+    collection["features"] = [
+        {"type": "Feature", "geometry": geometry, "properties": attributes}
+        for geometry, attributes in zip(moved, properties)
+    ]
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(collection, allow_nan=False) + "\n")
