@@ -160,7 +160,7 @@ def test_ignored_truth_excuses_but_does_not_count():
 def test_average_precision_perfect_and_wrong():
     other = [30.0, 30.0, 50.0, 40.0]
     perfect = image([BOX, other], [0, 1], [BOX, other], [0, 1])
-    assert all(v.tolist() == [1.0, 1.0] for v in metrics.average_precision([perfect], 2).values())
+    assert all(v == pytest.approx([1.0, 1.0]) for v in metrics.average_precision([perfect], 2).values())
     swapped = image([BOX, other], [0, 1], [BOX, other], [1, 0])
     assert all(v.tolist() == [0.0, 0.0] for v in metrics.average_precision([swapped], 2).values())
 
@@ -181,13 +181,13 @@ def test_average_precision_by_hand():
 def test_average_precision_asks_more_of_tighter_thresholds():
     loose = image([BOX], boxes=[[10.0, 10.0, 20.0, 16.2]])  # IoU .62: right at .50, .55 and .60 only
     result = metrics.average_precision([loose], 1)
-    assert (result["ap50"][0], result["ap75"][0]) == (1.0, 0.0)
+    assert (result["ap50"][0], result["ap75"][0]) == pytest.approx((1.0, 0.0))
     assert result["ap50_95"][0] == pytest.approx(0.3)
 
 
 def test_average_precision_counts_more_than_a_hundred_boxes():
     grid = [[20.0 * i, 20.0 * j, 20.0 * i + 10, 20.0 * j + 10] for i in range(15) for j in range(15)]
-    assert metrics.average_precision([image(grid, boxes=grid)], 1)["ap50"][0] == 1.0
+    assert metrics.average_precision([image(grid, boxes=grid)], 1)["ap50"][0] == pytest.approx(1.0)
 
 
 def test_average_precision_prints_nothing(capsys):
