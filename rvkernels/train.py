@@ -1,0 +1,581 @@
+"""Training: epochs of steps, validation, checkpoints. Knows no framework and no task by name.
+
+The run folder `out` holds
+
+    last.npz      the run: weights, optimizer state, best weights so far, counters and log; all the rest follows from it
+    best.npz      weights of the best epoch by the chosen metric, and in `meta` what is needed to predict with them
+    log.csv       one line per epoch
+    steps.npz     one value per step: loss, lr, seconds, wait_seconds, epoch, since_start
+    record.json   written last: it is there when the run is finished
+
+A run that was killed at any moment goes on from last.npz. On the CPU, with the same number of threads, it ends with the
+same bytes as an uninterrupted one, times apart.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from rvkernels import models, registry
+from rvkernels import weights as weight_files
+from rvkernels.batches import Batches, Normalisation, count_batches
+from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from rvkernels.chips import Chips
+from rvkernels.files import atomic, remove
+from rvkernels.frameworks import Framework, check_arithmetic, complete_loss, complete_optimizer
+from rvkernels.models import Graph
+from rvkernels.ops import check_kernel
+from rvkernels.ops.augment import check_settings as check_augment
+from rvkernels.progress import Progress
+from rvkernels.record import peak_rss_mb, write_record
+from rvkernels.schedule import check_schedule, make_schedule
+
+LOG = logging.getLogger("rvkernels.train")
+
+# How far the metric of best.npz, read back into a fresh model, may lie from the one found while training. On the CPU
+# the two are equal; a GPU may sum in another order, and then a prediction near a tie may change.
+RELOAD_TOLERANCE = 2e-3
+
+STEP_COLUMNS = {
+    "loss": np.float64,
+    "lr": np.float64,
+    "seconds": np.float64,  # of Framework.step
+    "wait_seconds": np.float64,  # for the batch before it
+    "epoch": np.int32,
+    "since_start": np.int32,  # steps since the process started: the first ones warm up
+}
+
+
+def complete_settings(
+    *,
+    epochs: int = 20,
+    batch: int = 16,
+    optimizer: Mapping[str, object] | None = None,
+    schedule: Mapping[str, object] | None = None,
+    loss: Mapping[str, object] | None = None,
+    augment: Mapping[str, object] | None = None,
+    early_stopping: Mapping[str, object] | None = None,
+    metric: str | None = None,
+    assign: Mapping[str, object] | None = None,
+    precision: str = "float32",
+    compile: bool = False,
+    kernel: str = "cpp",
+    checkpoint_steps: int | None = None,
+    checkpoint_minutes: float | None = 5.0,
+) -> dict[str, object]:
+    """The settings of a training, with defaults; `train` completes those that depend on the task.
+
+    epochs              times that every training chip is seen
+    batch               chips per step and per validation batch
+    optimizer           see rvkernels/frameworks/__init__.py; AdamW with weight decay 0.01
+    schedule            see rvkernels/schedule.py; one cycle with the peak 0.002
+    loss                see rvkernels/frameworks/__init__.py; the task's. class_weights "balanced": labels / (classes *
+                        labels of the class), counted over the training split, 0 for a class without labels
+    augment             see rvkernels/ops/augment.py; none
+    early_stopping      {"patience": n}: stop when the metric has not grown for n epochs; never
+    metric              what chooses the best epoch; the task's PRIMARY
+    assign              keyword-only parameters of the task's `targets`
+    precision, compile  see rvkernels/frameworks/__init__.py
+    kernel              "cpp" or "reference": what makes the batches
+    checkpoint_steps, checkpoint_minutes  write last.npz within an epoch after so many steps or minutes; None: do not
+    """
+    for name, value in (("epochs", epochs), ("batch", batch), ("checkpoint_steps", checkpoint_steps)):
+        if not (name == "checkpoint_steps" and value is None) and (type(value) is not int or value < 1):
+            raise ValueError(f"train: {name} is {value!r}, expected a whole number of at least 1")
+    if checkpoint_minutes is not None and not (_is_number(checkpoint_minutes) and checkpoint_minutes > 0):
+        raise ValueError(f"train: checkpoint_minutes is {checkpoint_minutes!r}, expected a positive number or null")
+    if early_stopping is not None:
+        registry.check_parameters(_early_stopping, early_stopping, "train: early_stopping")
+        patience = early_stopping.get("patience")
+        if type(patience) is not int or patience < 1:
+            raise ValueError(f"train: early_stopping: patience is {patience!r}, expected a whole number of at least 1")
+    if type(compile) is not bool:
+        raise ValueError(f"train: compile is {compile!r}, expected true or false")
+    schedule = {"name": "one_cycle", "lr": 0.002} if schedule is None else dict(schedule)
+    check_schedule(schedule, "train: schedule")
+    check_kernel(kernel)
+    return {
+        "epochs": epochs,
+        "batch": batch,
+        "optimizer": complete_optimizer(optimizer or {"name": "adamw", "weight_decay": 0.01}),
+        "schedule": schedule,
+        "loss": None if loss is None else dict(loss),
+        "augment": augment,
+        "early_stopping": None if early_stopping is None else dict(early_stopping),
+        "metric": metric,
+        "assign": dict(assign or {}),
+        "precision": precision,
+        "compile": compile,
+        "kernel": kernel,
+        "checkpoint_steps": checkpoint_steps,
+        "checkpoint_minutes": checkpoint_minutes,
+    }
+
+
+def _early_stopping(*, patience: int) -> None:
+    """The settings of early stopping."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass
+class Course:
+    """How far a training is: JSON values only, all of it in last.npz."""
+
+    epoch: int = 0  # epochs finished
+    batch: int = 0  # batches done in the running epoch
+    step: int = 0  # steps in all
+    starts: int = 0  # times the run was started or resumed
+    stopped: bool = False  # by early stopping
+    # The running epoch.
+    loss_sum: float = 0.0
+    train_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    # The best epoch so far, counted from 1; 0: none yet.
+    best_epoch: int = 0
+    best_metrics: dict[str, float | None] = field(default_factory=dict)
+    log: list[dict[str, float | int | None]] = field(default_factory=list)
+
+
+class Run:
+    """One training: everything that stays the same, what moves, and where it is written."""
+
+    def __init__(
+        self,
+        *,
+        framework: str,
+        model: str,
+        model_settings: Mapping[str, object],
+        task: str,
+        classes: Sequence[str],
+        bands: Sequence[str],
+        chips: str | Path,
+        statistics: str | Path,
+        weights: str | Path,
+        settings: Mapping[str, object],
+        seed: int,
+        out: str | Path,
+        threads: int,
+        device: str,
+        dataset: str | None,
+    ) -> None:
+        registry.check_parameters(complete_settings, settings, "train")
+        self.settings = complete_settings(**settings)
+        check_arithmetic(device, self.settings["precision"], threads)
+        if type(seed) is not int or not 0 <= seed < 2**64:
+            raise ValueError(f"train: seed is {seed!r}, expected a whole number from 0 to 2^64 - 1")
+        self.task: ModuleType = registry.load("tasks", task)
+        self.graph = build_graph(model, model_settings, task, len(bands), len(classes))
+        self.chips = Chips.open(chips)
+        self._check_chips(task, bands)
+        self.train_rows, self.val_rows = self.chips.rows("train"), self.chips.rows("val")
+        self.steps_per_epoch = count_batches(len(self.train_rows), self.settings["batch"], drop_last=True)
+        self._complete_for_task()
+        self.normalisation = Normalisation.read(statistics, len(bands))
+        self.initial = weight_files.load(weights)
+        weight_files.check(self.graph, self.initial, str(weights))
+        self.rate = make_schedule(self.settings["schedule"], self.settings["epochs"] * self.steps_per_epoch)
+        self.framework_class = registry.load("frameworks", framework).Framework
+        self.seed, self.out, self.threads, self.device = seed, Path(out), threads, device
+        self.names = {
+            "dataset": dataset,
+            "task": task,
+            "model": model,
+            "framework": framework,
+            "seed": seed,
+            "device": device,
+        }
+        # What makes two runs the same run. Threads are left out: a run may go on with another number of them, though
+        # sums in another order then change the last bits.
+        self.identity = _plain(
+            {
+                **self.names,
+                "model_settings": dict(model_settings),
+                "classes": list(classes),
+                "bands": list(bands),
+                "settings": self.settings,
+                "mean": self.normalisation.mean.tolist(),
+                "std": self.normalisation.std.tolist(),
+                "weights": _digest_arrays(self.initial),
+                "chips": _digest_chips(self.chips),
+            }
+        )
+        self.course = Course()
+        self.best_weights: dict[str, np.ndarray] = {}
+        self.columns: dict[str, list[float]] = {name: [] for name in STEP_COLUMNS}
+
+    def _check_chips(self, task: str, bands: Sequence[str]) -> None:
+        folder = self.chips.folder
+        if self.chips.task != task:
+            raise ValueError(f"{folder}: these chips are for {self.chips.task}, but the task is {task}")
+        if self.chips.bands != len(bands):
+            raise ValueError(f"{folder}: chips have {self.chips.bands} bands, but the study names {len(bands)}")
+        self.chips.check_classes(self.graph.classes)
+        models.shapes(self.graph, *self.chips.shape)
+
+    def _complete_for_task(self) -> None:
+        """Fill in the settings that depend on task and chips."""
+        registry.check_parameters(self.task.targets, self.settings["assign"], "train: assign")
+        dtype = self.chips.images.dtype.name
+        self.settings["augment"] = check_augment(self.settings["augment"], dtype=dtype, where="train: augment")
+        loss = dict(self.settings["loss"] or self.task.LOSS)
+        if loss.get("class_weights") == "balanced":
+            counts = self.chips.class_counts(self.train_rows, self.graph.classes)
+            loss["class_weights"] = balanced_weights(counts)
+        self.settings["loss"] = complete_loss(loss, self.graph)
+        if self.settings["metric"] is None:
+            self.settings["metric"] = self.task.PRIMARY
+        if self.settings["metric"] not in self.task.METRICS:
+            there = registry.suggest(str(self.settings["metric"]), self.task.METRICS)
+            raise ValueError(f"train: metric: no {self.settings['metric']!r}; {there}")
+        for split, rows in (("train", self.train_rows), ("val", self.val_rows)):
+            if not self.chips.class_counts(rows, self.graph.classes).any():
+                raise ValueError(f"{self.chips.folder}: split {split!r} has no label; choose other scenes for it")
+
+    def build(self, weights: dict[str, np.ndarray]) -> Framework:
+        """The model in its framework, with `weights` and a fresh optimizer."""
+        return self.framework_class(
+            self.graph,
+            weights,
+            self.settings["loss"],
+            self.settings["optimizer"],
+            device=self.device,
+            threads=self.threads,
+            precision=self.settings["precision"],
+            compile=self.settings["compile"],
+        )
+
+    def _stream(self, layout: str, *, training: bool) -> Batches:
+        # Half of the threads at most: the framework computes at the same time.
+        shared = {"layout": layout, "kernel": self.settings["kernel"], "threads": max(1, self.threads // 2)}
+        if not training:
+            return Batches(self.chips, self.val_rows, self.settings["batch"], self.normalisation, **shared)
+        return Batches(
+            self.chips,
+            self.train_rows,
+            self.settings["batch"],
+            self.normalisation,
+            seed=self.seed,
+            epoch=self.course.epoch,
+            shuffle=True,
+            drop_last=True,
+            first=self.course.batch,
+            settings=self.settings["augment"],
+            prepare=functools.partial(self.task.targets, self.graph, **self.settings["assign"]),
+            **shared,
+        )
+
+    def validate(self, net: Framework) -> dict[str, float]:
+        """Metrics of the validation split."""
+        with self._stream(net.layout, training=False) as stream:
+            return self.task.validate(net, self.graph, stream)
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def resume(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+        """Weights and optimizer state to start from, and `course` as it was then.
+
+        A folder of another run (other settings, chips, statistics or initial weights) is emptied of that run's files.
+        """
+        remove(self.out / "record.json")
+        last = self.out / "last.npz"
+        if not last.is_file():
+            return self.initial, None
+        saved = read_checkpoint(last)
+        other = saved.meta.get("identity", {})
+        changed = sorted(k for k in {*self.identity, *other} if self.identity.get(k) != other.get(k))
+        if changed:
+            LOG.info("the run in the output folder had other %s: starting afresh", ", ".join(changed))
+            for name in ("last.npz", "best.npz", "log.csv", "steps.npz"):
+                remove(self.out / name)
+            return self.initial, None
+        self.course = Course(**saved.meta["course"])
+        self.best_weights = saved.best or (saved.weights if self.course.best_epoch else {})
+        self.columns = {name: saved.steps[name].tolist() for name in STEP_COLUMNS}
+        LOG.info("resuming after epoch %d, step %d", self.course.epoch, self.course.step)
+        self._write_best()
+        self._write_log()
+        return saved.weights, saved.state
+
+    def save(self, net: Framework) -> None:
+        """Write last.npz: the run as it stands, in one file, so that no kill can leave two that disagree."""
+        current = self.course.best_epoch == self.course.epoch and self.course.batch == 0
+        write_checkpoint(
+            self.out / "last.npz",
+            Checkpoint(
+                weights=net.weights(),
+                state=net.state(),
+                best={} if current else self.best_weights,
+                steps=self._steps(),
+                meta={"identity": self.identity, "course": dataclasses.asdict(self.course)},
+            ),
+        )
+
+    def _steps(self) -> dict[str, np.ndarray]:
+        return {name: np.array(self.columns[name], dtype) for name, dtype in STEP_COLUMNS.items()}
+
+    def _write_best(self) -> None:
+        if self.course.best_epoch:
+            best = {"epoch": self.course.best_epoch, "metrics": self.course.best_metrics}
+            write_checkpoint(self.out / "best.npz", Checkpoint(self.best_weights, {"identity": self.identity, **best}))
+
+    def _write_log(self) -> None:
+        if self.course.log:
+            with atomic(self.out / "log.csv") as temporary, temporary.open("w", newline="") as out:
+                table = csv.DictWriter(out, list(self.course.log[0]), lineterminator="\n")
+                table.writeheader()
+                table.writerows(self.course.log)
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def train_epoch(self, net: Framework) -> None:
+        """The rest of the running epoch."""
+        course, settings = self.course, self.settings
+        label = f"epoch {course.epoch + 1}/{settings['epochs']}"
+        every, minutes = settings["checkpoint_steps"], settings["checkpoint_minutes"]
+        with (
+            self._stream(net.layout, training=True) as stream,
+            Progress(self.steps_per_epoch, label, "batches", start=course.batch) as progress,
+        ):
+            saved = began = time.perf_counter()
+            for batch in stream:
+                rate = self.rate(course.step)
+                computing = time.perf_counter()
+                loss = float(net.step(batch.images, batch.targets, rate))
+                now = time.perf_counter()
+                if not math.isfinite(loss):
+                    raise ValueError(
+                        f"the loss is {loss} at step {course.step + 1} (epoch {course.epoch + 1}, learning rate "
+                        f"{rate:.3g}); lower schedule.lr"
+                    )
+                values = (loss, rate, now - computing, stream.waited, course.epoch + 1, self.since_start)
+                for column, value in zip(self.columns.values(), values):
+                    column.append(value)
+                course.batch += 1
+                course.step += 1
+                self.since_start += 1
+                course.loss_sum += loss
+                course.wait_seconds += stream.waited
+                progress.add(1, f"loss {loss:.4g}")
+                due = (every and course.step % every == 0) or (minutes and now - saved > 60 * minutes)
+                if due and course.batch < self.steps_per_epoch:
+                    course.train_seconds += time.perf_counter() - began
+                    self.save(net)
+                    saved = began = time.perf_counter()
+            net.wait()
+            course.train_seconds += time.perf_counter() - began
+
+    def end_epoch(self, net: Framework) -> None:
+        """Validate, log, choose the best epoch, decide whether to stop, write everything."""
+        course, metric = self.course, self.settings["metric"]
+        began = time.perf_counter()
+        metrics = {name: None if math.isnan(v) else float(v) for name, v in self.validate(net).items()}
+        seconds = time.perf_counter() - began
+        if metrics[metric] is None:
+            raise ValueError(
+                f"train: {metric} of the validation split is undefined, so no epoch is better than another"
+            )
+        course.epoch += 1
+        count = self.steps_per_epoch * self.settings["batch"]
+        row = {
+            "epoch": course.epoch,
+            "step": course.step,
+            "lr": self.rate(course.step - 1),
+            "train_loss": course.loss_sum / self.steps_per_epoch,
+            **{f"val_{name}": value for name, value in metrics.items()},
+            "train_seconds": round(course.train_seconds, 4),
+            "val_seconds": round(seconds, 4),
+            "chips_per_s": round(count / course.train_seconds, 2),
+            "data_wait_share": round(course.wait_seconds / course.train_seconds, 4),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+        }
+        course.log.append(row)
+        course.batch, course.loss_sum, course.train_seconds, course.wait_seconds = 0, 0.0, 0.0, 0.0
+        if not course.best_epoch or metrics[metric] > course.best_metrics[metric]:
+            course.best_epoch, course.best_metrics = course.epoch, metrics
+            self.best_weights = net.weights()
+        patience = (self.settings["early_stopping"] or {}).get("patience")
+        course.stopped = patience is not None and course.epoch - course.best_epoch >= patience
+        self.save(net)
+        if course.best_epoch == course.epoch:
+            self._write_best()
+        self._write_log()
+        LOG.info(
+            "epoch %d/%d: loss %.4f, %s %.4f (best %.4f, epoch %d), %.1f chips/s, data wait %.0f %%, %.0f MiB, "
+            "%.1f s + %.1f s",
+            course.epoch,
+            self.settings["epochs"],
+            row["train_loss"],
+            metric,
+            metrics[metric],
+            course.best_metrics[metric],
+            course.best_epoch,
+            row["chips_per_s"],
+            100 * row["data_wait_share"],
+            row["peak_rss_mb"],
+            row["train_seconds"],
+            row["val_seconds"],
+        )
+
+    def finish(self) -> None:
+        """Read best.npz back into a fresh model, check that it is what was measured, write the record."""
+        metric, course = self.settings["metric"], self.course
+        again = self.validate(self.build(read_checkpoint(self.out / "best.npz").weights))[metric]
+        known = course.best_metrics[metric]
+        if not abs(again - known) <= RELOAD_TOLERANCE:
+            raise ValueError(
+                f"{self.out / 'best.npz'}: read back, its {metric} is {again:.6f}, but {known:.6f} was measured while "
+                f"training; no record is written"
+            )
+        with atomic(self.out / "steps.npz") as temporary:
+            np.savez(temporary, **self._steps())
+        seconds = [row["train_seconds"] for row in course.log]
+        write_record(
+            self.out / "record.json",
+            what="train",
+            validated=True,
+            check={"best.npz read back": {metric: again}, "while training": {metric: known}},
+            **self.names,
+            threads=self.threads,
+            settings=self.identity["settings"] | {"model": self.identity["model_settings"]},
+            result={
+                "best_epoch": course.best_epoch,
+                **{f"val_{name}": value for name, value in course.best_metrics.items()},
+                "epochs": course.epoch,
+                "steps": course.step,
+                "stopped_early": course.stopped,
+                "starts": course.starts,
+                "parameters": models.parameter_count(self.graph),
+                "train_chips": len(self.train_rows),
+                "val_chips": len(self.val_rows),
+            },
+            times_s={
+                "train_epoch": seconds,
+                "val_epoch": [row["val_seconds"] for row in course.log],
+                "step": [round(s, 6) for s in self.columns["seconds"]],
+            },
+            chips_per_s=round(course.epoch * self.steps_per_epoch * self.settings["batch"] / sum(seconds), 2),
+            peak_rss_mb=max(row["peak_rss_mb"] for row in course.log),
+            software_of=self.framework_class.versions(),
+        )
+
+    def go(self) -> None:
+        """Train to the end."""
+        weights, state = self.resume()
+        self.course.starts += 1
+        self.since_start = 0
+        net = self.build(weights)
+        if state is not None:
+            net.load(weights, state)
+        while self.course.epoch < self.settings["epochs"] and not self.course.stopped:
+            self.train_epoch(net)
+            self.end_epoch(net)
+        self.finish()
+
+
+def train(
+    *,
+    framework: str,
+    model: str,
+    model_settings: Mapping[str, object],
+    task: str,
+    classes: Sequence[str],
+    bands: Sequence[str],
+    chips: str | Path,
+    statistics: str | Path,
+    weights: str | Path,
+    settings: Mapping[str, object],
+    seed: int,
+    out: str | Path,
+    threads: int,
+    device: str = "cpu",
+    dataset: str | None = None,
+) -> None:
+    """Train a model, or go on with a training that was interrupted; files in `out` as above.
+
+    framework, model, task  names of files in rvkernels/{frameworks,models,tasks}
+    model_settings          keyword-only parameters of the model's `graph`
+    classes, bands          their names; class ids and bands of the chips are in this order
+    chips                   folder; see chips.py. Splits "train" and "val" are used
+    statistics, weights     files of `rvk analyze` and `rvk init`
+    settings                keyword-only parameters of `complete_settings`
+    threads                 for the framework, at least 1; batches are prepared by half as many beside it
+    device                  "cpu" or "cuda"
+    dataset                 its name, for the record
+
+    Raises ValueError or FileNotFoundError before any work for unknown settings, chips that do not fit model, task,
+    classes or bands, an empty split, a training split smaller than a batch, and a damaged last.npz; and ValueError
+    when the loss is no longer finite or best.npz does not give the metric that was measured.
+    """
+    Run(
+        framework=framework,
+        model=model,
+        model_settings=model_settings,
+        task=task,
+        classes=classes,
+        bands=bands,
+        chips=chips,
+        statistics=statistics,
+        weights=weights,
+        settings=settings,
+        seed=seed,
+        out=out,
+        threads=threads,
+        device=device,
+        dataset=dataset,
+    ).go()
+
+
+def build_graph(model: str, model_settings: Mapping[str, object], task: str, bands: int, classes: int) -> Graph:
+    """The graph of rvkernels/models/<model>.py; ValueError for an unknown model or setting and for another task."""
+    module = registry.load("models", model)
+    if task != module.TASK:
+        raise ValueError(f"model {model!r} is for {module.TASK}, but the task is {task}")
+    registry.check_parameters(module.graph, model_settings, f"model {model!r}")
+    return module.graph(bands, classes, **model_settings)
+
+
+def balanced_weights(counts: np.ndarray) -> list[float]:
+    """Class weights labels / (classes with labels * labels of the class); 0 for a class without labels."""
+    present = counts > 0
+    return [float(counts.sum() / (present.sum() * n)) if n else 0.0 for n in counts.tolist()]
+
+
+def _plain(value: object) -> object:
+    """`value` as it comes back from JSON: tuples become lists."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _digest_chips(chips: Chips) -> str:
+    """Of chips.csv, the labels, and all images: about a second per gigabyte, once per start."""
+    digest = hashlib.sha256((chips.folder / "chips.csv").read_bytes())
+    for array in (chips.images, chips.labels, chips.boxes, chips.box_class, chips.box_start):
+        if array is not None:
+            digest.update(f"{array.dtype} {array.shape}\n".encode())
+            for part in np.array_split(array, max(1, array.nbytes // 2**24)):
+                digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
