@@ -1,0 +1,426 @@
+"""Labels of a scene in its pixels: shapes from GeoJSON or Pascal VOC, class masks, classes of cells, areas of interest.
+
+Shapes are shapely geometries with x = column and y = row. Class ids count the class list from 0; 255 means ignore.
+"""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from shapely.geometry import shape as shape_of
+
+from rvkernels import raster
+from rvkernels.dataset import is_vector
+from rvkernels.ops import tile
+from rvkernels.ops.rasterize import Geometries, Rasterizer
+from rvkernels.registry import suggest
+from rvkernels.scene import Scene
+
+IGNORE = 255
+# An area of interest is written with rounded coordinates; a window on its edge may stick out by this much.
+EDGE_PIXELS = 0.05
+_POLYGON = 3  # shapely's number of the type
+
+
+@dataclass(frozen=True)
+class Features:
+    """Labelled shapes of a scene in pixels, in file order.
+
+    geometries  shapely points, lines and polygons (no collections), neither empty nor invalid, not clipped to the scene
+    class_ids   (n,) int32
+    boxes       (n, 4) float32: ymin, xmin, ymax, xmax of each
+    """
+
+    geometries: list[shapely.Geometry]
+    class_ids: np.ndarray
+    boxes: np.ndarray
+
+
+class Classes:
+    """The class list of a description: names or mappings with `name`, and optionally `color` and `aliases`."""
+
+    def __init__(self, classes: Sequence[str | Mapping]):
+        self.names = [c if isinstance(c, str) else c["name"] for c in classes]
+        self.colors = [None if isinstance(c, str) else c.get("color") for c in classes]
+        self._ids = {name: i for i, name in enumerate(self.names)}
+        for i, c in enumerate(classes):
+            self._ids.update((alias, i) for alias in ([] if isinstance(c, str) else c.get("aliases", ())))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def id(self, name: str, where: str) -> int:
+        """The id of a name or alias; ValueError, naming `where` and the class list, when there is no such class."""
+        if name in self._ids:
+            return self._ids[name]
+        raise ValueError(f"{where}: class {name!r} is not in the class list; {suggest(name, self.names)}")
+
+    def of_properties(self, properties: Mapping, where: str) -> int:
+        """The class of a feature: its class_id, else its class_name or label, else the class with the alias ''."""
+        names = [str(properties[k]) for k in ("class_name", "label") if properties.get(k) is not None]
+        given = properties.get("class_id")
+        if given is None:
+            return self.id(names[0] if names else "", where)
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or given not in range(len(self)):
+            raise ValueError(
+                f"{where}: class_id {given!r} is not one of 0 to {len(self) - 1}; {suggest('', self.names)}"
+            )
+        if names and self._ids.get(names[0], given) != given:
+            raise ValueError(
+                f"{where}: class_id {given} is {self.names[int(given)]!r} in the class list, but its name is "
+                f"{names[0]!r}; correct one of them"
+            )
+        return int(given)
+
+    def palette(self, where: str) -> np.ndarray:
+        """(classes, 3) uint8 colours; ValueError when one is missing or two are the same."""
+        missing = [n for n, c in zip(self.names, self.colors) if c is None]
+        if missing:
+            raise ValueError(f"{where}: is a colour image, but class {missing[0]!r} has no color in the class list")
+        rgb = [bytes.fromhex(c.lstrip("#")) if isinstance(c, str) else bytes(c) for c in self.colors]
+        for i, color in enumerate(rgb):
+            if color in rgb[:i]:
+                twice = self.names[rgb.index(color)]
+                raise ValueError(f"{where}: classes {twice!r} and {self.names[i]!r} have the same color")
+        return np.frombuffer(b"".join(rgb), np.uint8).reshape(-1, 3)
+
+
+def load_features(scene: Scene, classes: Sequence[str | Mapping]) -> Features:
+    """The shapes of a scene's label file, GeoJSON or Pascal VOC XML.
+
+    GeoJSON is in the CRS of its `crs` member, else in EPSG:4326; `"crs": null` says pixels. A feature's class is its
+    class_id, else its class_name or label. Empty geometries are dropped, collections split, invalid polygons repaired.
+    Pascal VOC boxes are taken as corners in pixels.
+
+    Raises FileNotFoundError, or ValueError naming file and feature: for a class outside the list, a file that is not
+    what its name says, and georeferenced labels on an image without CRS.
+    """
+    if scene.labels is None:
+        raise ValueError(f"{scene.images[0]}: scene {scene.id} has no labels")
+    known = Classes(classes)
+    if scene.labels.lower().endswith(".xml"):
+        geometries, ids = _read_voc(scene, known)
+    else:
+        features, crs = _read_geojson(scene.labels)
+        wheres = [f"{scene.labels}: feature {i}" for i in range(len(features))]
+        ids = [known.of_properties(f.get("properties") or {}, where) for f, where in zip(features, wheres)]
+        geometries = _in_pixels(scene, features, crs, scene.labels)
+    parts = [(part, i) for geometry, i in zip(geometries, ids) for part in _simple_parts(geometry)]
+    bounds = np.array([part.bounds for part, _ in parts], np.float64).reshape(-1, 4)
+    return Features(
+        [part for part, _ in parts],
+        np.array([i for _, i in parts], np.int32),
+        bounds[:, [1, 0, 3, 2]].astype(np.float32),
+    )
+
+
+def _read_geojson(path: str) -> tuple[list[dict], str | None]:
+    """Features with a geometry or None, and the CRS they are in (None: pixels)."""
+    try:
+        content = json.loads(raster.read_bytes(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    kind = content.get("type") if isinstance(content, dict) else None
+    if kind not in ("FeatureCollection", "Feature"):
+        raise ValueError(f"{path}: expected a GeoJSON FeatureCollection, got {kind or type(content).__name__}")
+    features = content.get("features", []) if kind == "FeatureCollection" else [content]
+    for i, feature in enumerate(features):
+        if not isinstance(feature, dict) or feature.get("type") != "Feature":
+            raise ValueError(f"{path}: feature {i}: expected type Feature")
+    if "crs" not in content:
+        return features, raster.MAP
+    if content["crs"] is None:
+        return features, None
+    try:
+        return features, content["crs"]["properties"]["name"]
+    except (TypeError, KeyError):
+        raise ValueError(f"{path}: crs: expected a named CRS, got {json.dumps(content['crs'])[:80]}") from None
+
+
+def _in_pixels(scene: Scene, features: list[dict], crs: str | None, path: str) -> list[shapely.Geometry | None]:
+    """Geometries of the features in the scene's pixels, None where a feature has none."""
+    present = [i for i, f in enumerate(features) if f.get("geometry")]
+    try:
+        moved = raster.move_geometries(
+            [features[i]["geometry"] for i in present],
+            (lambda xy: xy) if crs is None else lambda xy: raster.to_pixels(scene, xy, crs),
+        )
+        found: list[shapely.Geometry | None] = [None] * len(features)
+        for i, geometry in zip(present, moved):
+            found[i] = shape_of(geometry)
+    except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return found
+
+
+def _simple_parts(geometry: shapely.Geometry | None) -> list[shapely.Geometry]:
+    """Points, lines and valid polygons of a geometry, none empty.
+
+    make_valid keeps both halves of a bow tie, of which buffer(0) drops one; the lines it may leave of a polygon go.
+    """
+    if geometry is None or geometry.is_empty:
+        return []
+    if hasattr(geometry, "geoms"):
+        return [part for inner in geometry.geoms for part in _simple_parts(inner)]
+    if geometry.is_valid:
+        return [geometry]
+    repaired = _simple_parts(shapely.make_valid(geometry))
+    return [part for part in repaired if part.geom_type == geometry.geom_type]
+
+
+def _read_voc(scene: Scene, known: Classes) -> tuple[list[shapely.Geometry], list[int]]:
+    path = scene.labels
+    try:
+        root = ElementTree.fromstring(raster.read_bytes(path))
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}: not XML: {error}") from None
+    if root.tag != "annotation":
+        raise ValueError(f"{path}: expected Pascal VOC (an <annotation>), got <{root.tag}>")
+    size = root.find("size")
+    if size is not None:
+        rows, cols = (int(size.findtext(tag, "0")) for tag in ("height", "width"))
+        if (rows, cols) != (scene.rows, scene.cols):
+            raise ValueError(
+                f"{path}: is for {rows} x {cols} pixels, but {scene.images[0]} is {scene.rows} x {scene.cols}"
+            )
+    geometries, ids = [], []
+    for i, thing in enumerate(root.findall("object")):
+        where = f"{path}: object {i}"
+        ids.append(known.id((thing.findtext("name") or "").strip(), where))
+        texts = [thing.findtext(f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
+        try:
+            xmin, ymin, xmax, ymax = map(float, texts)
+        except (TypeError, ValueError):
+            raise ValueError(f"{where}: bndbox: expected xmin, ymin, xmax, ymax, got {texts}") from None
+        if not (xmin < xmax and ymin < ymax):
+            raise ValueError(f"{where}: bndbox: is empty: x {xmin} to {xmax}, y {ymin} to {ymax}")
+        geometries.append(shapely.box(xmin, ymin, xmax, ymax))
+    return geometries, ids
+
+
+def label_raster(scene: Scene, windows: np.ndarray, classes: Sequence[str | Mapping], threads: int = 0) -> np.ndarray:
+    """Windows of a scene's label image as class ids, (n, rows, cols) uint8; 255 outside the image and where nodata.
+
+    One band without colour table: the values are class ids, and a value outside the class list is an error. With three
+    bands, or a colour table that has a class colour other than black (tables are filled up with it): colours, and one
+    that no class has becomes 255.
+    Raises ValueError naming the file; also when the label image is not on the scene's grid.
+    """
+    path = scene.labels
+    if path is None:
+        raise ValueError(f"{scene.images[0]}: scene {scene.id} has no labels")
+    found = raster.describe(path)
+    size = (found["rows"], found["cols"])
+    if size != (scene.rows, scene.cols):
+        grid = f"{scene.images[0]} has {scene.rows} x {scene.cols}"
+        raise ValueError(f"{path}: has {size[0]} x {size[1]} pixels, but {grid}")
+    if found["crs"] and scene.crs and not np.allclose(found["transform"], scene.transform, rtol=1e-9):
+        raise ValueError(f"{path}: has another geotransform than {scene.images[0]}; warp it onto that with gdalwarp")
+    known = Classes(classes)
+    if found["bands"] >= 3:
+        if found["dtype"] != "uint8":
+            raise ValueError(f"{path}: a label image of colours is uint8, got {found['dtype']}")
+        pixels, valid = tile.read(path, windows, bands=[0, 1, 2], valid=True, threads=threads)
+        return np.where(valid, _classes_of_colors(pixels, known.palette(path)), np.uint8(IGNORE))
+    if found["bands"] != 1:
+        raise ValueError(f"{path}: expected a label image of one band (ids) or three (colours), got {found['bands']}")
+    values, valid = tile.read(path, windows, valid=True, threads=threads)
+    values = values[..., 0]
+    if found["palette"] is not None and None not in known.colors:
+        table = np.array(found["palette"], np.uint8)[:, :3]
+        ids = _classes_of_colors(table, known.palette(path))
+        if ((ids != IGNORE) & table.any(axis=1)).any():
+            place = np.minimum(values.astype(np.int64), len(ids))
+            return np.where(valid, np.append(ids, np.uint8(IGNORE))[place], np.uint8(IGNORE))
+    wrong = (valid == 1) & (values != IGNORE) & ~np.isin(values, np.arange(len(known)))
+    if wrong.any():
+        raise ValueError(
+            f"{path}: holds {values[wrong][0]:g}, but class ids are 0 to {len(known) - 1} ({', '.join(known.names)}); "
+            f"{IGNORE} and nodata mean no label"
+        )
+    return np.where(valid, values, IGNORE).astype(np.uint8)
+
+
+def _classes_of_colors(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 to (...) uint8 ids; 255 for a colour outside the (classes, 3) palette."""
+
+    def keys(colors: np.ndarray) -> np.ndarray:
+        wide = colors.astype(np.int32)
+        return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+    ours, theirs = keys(palette), keys(pixels)
+    order = np.argsort(ours)
+    place = np.minimum(np.searchsorted(ours[order], theirs), len(ours) - 1)
+    return np.where(ours[order][place] == theirs, order[place], IGNORE).astype(np.uint8)
+
+
+def rasterize_scene(
+    scene: Scene,
+    windows: np.ndarray,
+    classes: Sequence[str | Mapping],
+    *,
+    features: Features | None = None,
+    background: str | None = None,
+    all_touched: bool = False,
+    threads: int = 0,
+) -> np.ndarray:
+    """Windows of the scene's shapes burnt in file order, (n, rows, cols) uint8 class ids.
+
+    features    as load_features gives them, to save reading them again
+    background  class of pixels without a shape; None = 255. Pixels outside the image are always 255
+    """
+    known = Classes(classes)
+    features = load_features(scene, classes) if features is None else features
+    empty = IGNORE if background is None else known.id(background, "background")
+    burnt = _burn(scene, windows, features.geometries, features.class_ids, empty, all_touched, threads)
+    for mask, (row, col, _, _) in zip(burnt, np.asarray(windows).tolist()):
+        mask[: max(0, -row)] = IGNORE
+        mask[:, : max(0, -col)] = IGNORE
+        mask[max(0, scene.rows - row) :] = IGNORE
+        mask[:, max(0, scene.cols - col) :] = IGNORE
+    return burnt
+
+
+def _burn(
+    scene: Scene,
+    windows: np.ndarray,
+    geometries: Sequence[shapely.Geometry],
+    class_ids: np.ndarray,
+    background: int,
+    all_touched: bool = False,
+    threads: int = 0,
+) -> np.ndarray:
+    windows = np.asarray(windows, np.int64).reshape(-1, 4)
+    rows, cols = windows[0, 2:].tolist() if len(windows) else (0, 0)
+    if (windows[:, 2:] != (rows, cols)).any():
+        raise ValueError("windows: rows and cols must be the same in all windows of a call")
+    index = Rasterizer(
+        Geometries.from_shapes(geometries),
+        class_ids,
+        (scene.rows, scene.cols),
+        all_touched=all_touched,
+        background=background,
+        threads=threads,
+    )
+    return index.windows(np.ascontiguousarray(windows[:, :2]), rows, cols)
+
+
+def masks(
+    scene: Scene,
+    windows: np.ndarray,
+    classes: Sequence[str | Mapping],
+    *,
+    features: Features | None = None,
+    background: str | None = None,
+    all_touched: bool = False,
+    threads: int = 0,
+) -> np.ndarray:
+    """Segmentation labels of windows, (n, rows, cols) uint8, of the label image or the shapes; 255 outside the AOI."""
+    if scene.labels is not None and not is_vector(scene.labels):
+        found = label_raster(scene, windows, classes, threads)
+    else:
+        options = {"features": features, "background": background, "all_touched": all_touched, "threads": threads}
+        found = rasterize_scene(scene, windows, classes, **options)
+    area = aoi(scene)
+    if area is not None:
+        outside = _burn(scene, windows, area, np.zeros(len(area), np.int32), background=1, threads=threads)
+        found[outside == 1] = IGNORE
+    return found
+
+
+def cells(
+    scene: Scene,
+    windows: np.ndarray,
+    classes: Sequence[str | Mapping],
+    *,
+    features: Features | None = None,
+    min_share: float = 0.5,
+    background: str | None = None,
+) -> np.ndarray:
+    """Classes of cells by inference from polygons, (n,) int32.
+
+    A cell gets the class whose polygons cover the greatest area of it (overlaps within a class counted once, the lowest
+    id on a tie), when that is at least `min_share` of the cell's area; else the `background` class, or -1 without one.
+    """
+    known = Classes(classes)
+    features = load_features(scene, classes) if features is None else features
+    windows = np.asarray(windows, np.int64).reshape(-1, 4)
+    areas = class_areas(features, windows, len(known))
+    best = areas.argmax(axis=1)
+    enough = areas[np.arange(len(windows)), best] >= min_share * windows[:, 2] * windows[:, 3] * (1 - 1e-9)
+    return np.where(enough, best, -1 if background is None else known.id(background, "background")).astype(np.int32)
+
+
+def class_areas(features: Features, windows: np.ndarray, classes: int) -> np.ndarray:
+    """Area of each window that polygons of each class cover, exactly, in square pixels: (n, classes) float64."""
+    windows = np.asarray(windows, np.int64).reshape(-1, 4)
+    areas = np.zeros((len(windows), classes))
+    polygonal = [i for i, g in enumerate(features.geometries) if shapely.get_type_id(g) == _POLYGON]
+    if not polygonal or not len(windows):
+        return areas
+    polygons = np.array([features.geometries[i] for i in polygonal], object)
+    ids = features.class_ids[polygonal]
+    boxes = _boxes_of(windows)
+    window, polygon = shapely.STRtree(polygons).query(boxes, predicate="intersects")
+    parts = shapely.intersection(polygons[polygon], boxes[window])
+    group = window * classes + ids[polygon]
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(order)]):
+        members = parts[order[start:end]]
+        whole = members[0] if len(members) == 1 else shapely.union_all(members)
+        areas.flat[group[order[start]]] = shapely.area(whole)
+    return areas
+
+
+def boxes_in(boxes: np.ndarray, window: Sequence[int], min_share: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes that keep at least `min_share` of their area in a window (row, col, rows, cols).
+
+    boxes    (n, 4) float32 in the scene
+    Returns  (m, 4) float32 clipped to the window and counted from its corner, and their (m,) int64 rows in `boxes`.
+    """
+    row, col, rows, cols = (float(v) for v in window)
+    corner = np.array([row, col, row, col])
+    there = np.asarray(boxes, np.float64).reshape(-1, 4) - corner
+    clipped = np.clip(there, 0, (rows, cols, rows, cols))
+    whole, kept = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (there, clipped))
+    rows_kept = np.flatnonzero((kept > 0) & (kept >= min_share * whole))
+    return clipped[rows_kept].astype(np.float32), rows_kept
+
+
+def aoi(scene: Scene) -> list[shapely.Polygon] | None:
+    """The scene's area of interest as polygons in pixels; None means everywhere.
+
+    Read as GeoJSON labels are, without their classes. Raises FileNotFoundError, or ValueError naming the file.
+    """
+    if scene.aoi is None:
+        return None
+    features, crs = _read_geojson(scene.aoi)
+    parts = [part for g in _in_pixels(scene, features, crs, scene.aoi) for part in _simple_parts(g)]
+    polygons = [p for p in parts if p.geom_type == "Polygon"]
+    if not polygons:
+        raise ValueError(f"{scene.aoi}: holds no polygon, so no part of {scene.images[0]} would be used")
+    return polygons
+
+
+def within(windows: np.ndarray, polygons: Sequence[shapely.Polygon] | None) -> np.ndarray:
+    """Which windows lie in the union of the polygons, (n,) bool; all of them when there are no polygons (None).
+
+    A window may stick out by EDGE_PIXELS, since coordinates in files are rounded.
+    """
+    windows = np.asarray(windows, np.int64).reshape(-1, 4)
+    if polygons is None:
+        return np.ones(len(windows), bool)
+    area = shapely.union_all(shapely.buffer(list(polygons), EDGE_PIXELS, join_style="mitre"))
+    shapely.prepare(area)
+    return shapely.covers(area, _boxes_of(windows))
+
+
+def _boxes_of(windows: np.ndarray) -> np.ndarray:
+    row, col, rows, cols = windows.T.astype(np.float64)
+    return shapely.box(col, row, col + cols, row + rows)

@@ -1,0 +1,408 @@
+"""Labels in pixels: GeoJSON, Pascal VOC, label images, cells, areas of interest."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from rvkernels import labels, raster
+from rvkernels.scene import Scene
+
+CLASSES = [
+    {"name": "field", "color": "#00ff00"},
+    {"name": "water", "color": "#0000ff", "aliases": ["lake"]},
+    {"name": "road", "color": "#808080"},
+]
+UTM = (300000.0, 0.5, 0.0, 5000000.0, 0.0, -0.5)
+SCENE = Scene("s", ("s.tif",), 100, 80, 3, "uint8", transform=UTM, crs="EPSG:32618")
+PLAIN = replace(SCENE, crs=None, transform=raster.IDENTITY)
+
+
+def square(row: float, col: float, size: float) -> dict:
+    return raster.box_geometry((row, col, row + size, col + size))
+
+
+def geojson(folder: Path, features: list[tuple[dict | None, dict]], name="l.geojson", **members) -> str:
+    path = folder / name
+    found = [{"type": "Feature", "geometry": g, "properties": p} for g, p in features]
+    path.write_text(json.dumps({"type": "FeatureCollection", **members, "features": found}))
+    return str(path)
+
+
+def in_pixels(folder: Path, features: list[tuple[dict | None, dict]], **options) -> Scene:
+    return replace(PLAIN, labels=geojson(folder, features, crs=None, **options))
+
+
+def grid(size: int, rows=100, cols=80) -> np.ndarray:
+    return np.array([(r, c, size, size) for r in range(0, rows, size) for c in range(0, cols, size)], np.int64)
+
+
+# --- GeoJSON
+
+
+def test_longitude_latitude_to_pixels(tmp_path):
+    path = tmp_path / "l.geojson"
+    raster.to_geojson(path, SCENE, [(square(10, 20, 30), {"class_id": 1}), (square(60, 5, 8), {"class_name": "road"})])
+    found = labels.load_features(replace(SCENE, labels=str(path)), CLASSES)
+    assert found.class_ids.tolist() == [1, 2]
+    assert found.class_ids.dtype == np.int32
+    assert found.boxes.dtype == np.float32
+    np.testing.assert_allclose(found.boxes, [[10, 20, 40, 50], [60, 5, 68, 13]], atol=0.01)
+    assert found.geometries[0].area == pytest.approx(900, abs=0.5)
+
+
+def test_crs_member(tmp_path):
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32618"}}
+    geometry = {"type": "Polygon", "coordinates": [[[300005, 4999995], [300010, 4999995], [300010, 4999990]]]}
+    geometry["coordinates"][0].append(geometry["coordinates"][0][0])
+    scene = replace(SCENE, labels=geojson(tmp_path, [(geometry, {"label": "lake"})], crs=crs))
+    found = labels.load_features(scene, CLASSES)
+    np.testing.assert_allclose(found.boxes, [[10, 10, 20, 20]], atol=1e-5)
+    assert found.class_ids.tolist() == [1]
+
+
+def test_collections_are_split_and_empty_geometries_dropped(tmp_path):
+    two = {"type": "MultiPolygon", "coordinates": [square(0, 0, 5)["coordinates"], square(9, 9, 5)["coordinates"]]}
+    mixed = {
+        "type": "GeometryCollection",
+        "geometries": [
+            square(30, 30, 4),
+            {"type": "Point", "coordinates": [3, 4]},
+            {"type": "Polygon", "coordinates": []},
+        ],
+    }
+    features = [(None, {"class_id": 0}), (two, {"class_id": 1}), (mixed, {"class_id": 2})]
+    found = labels.load_features(in_pixels(tmp_path, features), CLASSES)
+    assert found.class_ids.tolist() == [1, 1, 2, 2]
+    assert [g.geom_type for g in found.geometries] == ["Polygon", "Polygon", "Polygon", "Point"]
+
+
+def test_a_bow_tie_keeps_both_halves(tmp_path):
+    tie = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
+    found = labels.load_features(in_pixels(tmp_path, [(tie, {"class_id": 0})]), CLASSES)
+    assert all(g.is_valid for g in found.geometries)
+    assert sum(g.area for g in found.geometries) == pytest.approx(50)
+
+
+def test_no_features(tmp_path):
+    found = labels.load_features(in_pixels(tmp_path, []), CLASSES)
+    assert (found.geometries, found.class_ids.shape, found.boxes.shape) == ([], (0,), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("properties", "says"),
+    [
+        (
+            {"class_name": "watr"},
+            r"l\.geojson: feature 1: class 'watr' is not in the class list; .*Did you mean 'water'",
+        ),
+        ({}, r"feature 1: class '' is not in the class list; there are field, road, water"),
+        ({"class_id": 3}, "feature 1: class_id 3 is not one of 0 to 2"),
+        ({"class_id": -1}, "feature 1: class_id -1 is not one of 0 to 2"),
+        ({"class_id": 0.5}, "feature 1: class_id 0.5 is not"),
+        ({"class_id": "1"}, "feature 1: class_id '1' is not"),
+        ({"class_id": True}, "feature 1: class_id True is not"),
+        ({"class_id": 0, "class_name": "water"}, "class_id 0 is 'field' in the class list, but its name is 'water'"),
+    ],
+)
+def test_a_class_outside_the_list_is_refused(tmp_path, properties, says):
+    features = [(square(0, 0, 5), {"class_id": 0}), (square(0, 0, 5), properties)]
+    with pytest.raises(ValueError, match=says) as error:
+        labels.load_features(in_pixels(tmp_path, features), CLASSES)
+    assert "\n" not in str(error.value)
+
+
+def test_georeferenced_labels_need_a_georeferenced_image(tmp_path):
+    scene = replace(PLAIN, labels=geojson(tmp_path, [(square(0, 0, 5), {"class_id": 0})]))
+    with pytest.raises(ValueError, match=r"l\.geojson: s\.tif: has no CRS"):
+        labels.load_features(scene, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not JSON"),
+        ("[]", "expected a GeoJSON FeatureCollection, got list"),
+        ('{"type": "Topology"}', "got Topology"),
+        ('{"type": "FeatureCollection", "features": [1]}', "feature 0: expected type Feature"),
+        ('{"type": "FeatureCollection", "crs": "x", "features": []}', "crs: expected a named CRS"),
+    ],
+)
+def test_what_is_no_geojson_is_refused(tmp_path, text, says):
+    (tmp_path / "l.geojson").write_text(text)
+    with pytest.raises(ValueError, match=rf"l\.geojson: .*{says}"):
+        labels.load_features(replace(PLAIN, labels=str(tmp_path / "l.geojson")), CLASSES)
+
+
+def test_broken_coordinates_name_the_file(tmp_path):
+    features = [({"type": "Polygon", "coordinates": [[["a", 1], [2, 3]]]}, {"class_id": 0})]
+    with pytest.raises(ValueError, match=r"l\.geojson: coordinates \['a', 1\] are not numbers"):
+        labels.load_features(in_pixels(tmp_path, features), CLASSES)
+    features = [({"type": "Polygon", "coordinates": [[[0, 1], [2, 3]]]}, {"class_id": 0})]
+    with pytest.raises(ValueError, match=r"l\.geojson: "):
+        labels.load_features(in_pixels(tmp_path, features), CLASSES)
+
+
+def test_missing_labels(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.geojson"):
+        labels.load_features(replace(PLAIN, labels=str(tmp_path / "gone.geojson")), CLASSES)
+    with pytest.raises(ValueError, match="scene s has no labels"):
+        labels.load_features(PLAIN, CLASSES)
+
+
+# --- Pascal VOC
+
+
+def voc(folder: Path, objects: list[tuple[str, tuple]], size=(80, 100)) -> Scene:
+    boxes = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{b[0]}</xmin><ymin>{b[1]}</ymin><xmax>{b[2]}</xmax><ymax>{b[3]}</ymax>"
+        f"</bndbox></object>"
+        for name, b in objects
+    )
+    width, height = size
+    path = folder / "l.xml"
+    path.write_text(f"<annotation><size><width>{width}</width><height>{height}</height></size>{boxes}</annotation>")
+    return replace(PLAIN, labels=str(path))
+
+
+def test_voc_boxes_and_aliases(tmp_path):
+    classes = [{"name": "Tree", "aliases": ["", "Tree\\"]}]
+    scene = voc(tmp_path, [("Tree", (1, 2, 30, 40)), ("", (5, 6, 7, 8)), ("Tree\\", (9, 10, 11.5, 12))])
+    found = labels.load_features(scene, classes)
+    assert found.class_ids.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(found.boxes, [[2, 1, 40, 30], [6, 5, 8, 7], [10, 9, 12, 11.5]])
+
+
+@pytest.mark.parametrize(
+    ("objects", "size", "says"),
+    [
+        ([("Tre", (1, 2, 3, 4))], (80, 100), r"l\.xml: object 0: class 'Tre' .*Did you mean 'Tree'"),
+        ([("Tree", (3, 2, 3, 4))], (80, 100), "object 0: bndbox: is empty"),
+        ([("Tree", ("x", 2, 3, 4))], (80, 100), "object 0: bndbox: expected xmin"),
+        ([], (81, 100), "is for 100 x 81 pixels, but s.tif is 100 x 80"),
+    ],
+)
+def test_wrong_voc_is_refused(tmp_path, objects, size, says):
+    with pytest.raises(ValueError, match=says):
+        labels.load_features(voc(tmp_path, objects, size), ["Tree"])
+
+
+def test_other_xml_is_refused(tmp_path):
+    for text, says in (("<a>", "not XML"), ("<a/>", "expected Pascal VOC")):
+        (tmp_path / "l.xml").write_text(text)
+        with pytest.raises(ValueError, match=rf"l\.xml: {says}"):
+            labels.load_features(replace(PLAIN, labels=str(tmp_path / "l.xml")), ["Tree"])
+
+
+# --- label images
+
+
+def image(folder: Path, array: np.ndarray, **options) -> Scene:
+    raster.write_geotiff(folder / "l.tif", array, None, raster.IDENTITY, **options)
+    return replace(PLAIN, rows=array.shape[0], cols=array.shape[1], labels=str(folder / "l.tif"))
+
+
+def test_colours_to_classes(tmp_path):
+    rgb = np.array([[[0, 255, 0], [0, 0, 255]], [[128, 128, 128], [0, 0, 0]], [[0, 255, 1], [1, 2, 3]]], np.uint8)
+    got = labels.label_raster(image(tmp_path, rgb, photometric="rgb"), np.array([[0, 0, 4, 3]]), CLASSES)
+    assert got.dtype == np.uint8
+    assert got[0].tolist() == [[0, 1, 255], [2, 255, 255], [255, 255, 255], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32"])
+def test_ids_and_nodata(tmp_path, dtype):
+    ids = np.array([[0, 1, 2], [255, 2, 9]]).astype(dtype)
+    got = labels.label_raster(image(tmp_path, ids, nodata=9), np.array([[0, 1, 2, 3]]), CLASSES)
+    assert got[0].tolist() == [[1, 2, 255], [2, 255, 255]]
+    with pytest.raises(ValueError, match=r"l\.tif: holds 9, but class ids are 0 to 2 \(field, water, road\)"):
+        labels.label_raster(image(tmp_path, ids), np.array([[0, 0, 2, 3]]), CLASSES)
+
+
+def test_colour_table(tmp_path):
+    values = np.array([[0, 1, 7], [1, 1, 0]], np.uint8)
+    by_color = image(tmp_path, values, colors={0: (0, 0, 255), 1: (0, 255, 0), 7: (9, 9, 9)})
+    assert labels.label_raster(by_color, np.array([[0, 0, 2, 3]]), CLASSES)[0].tolist() == [[1, 0, 255], [0, 0, 1]]
+    by_value = image(tmp_path, values % 3, colors={0: (5, 0, 0), 1: (6, 0, 0)})
+    assert labels.label_raster(by_value, np.array([[0, 0, 2, 3]]), CLASSES)[0].tolist() == [[0, 1, 1], [1, 1, 0]]
+
+
+def test_wrong_label_images_are_refused(tmp_path):
+    scene = image(tmp_path, np.zeros((4, 5), np.uint8))
+    window = np.array([[0, 0, 2, 2]])
+    with pytest.raises(ValueError, match=r"l\.tif: has 4 x 5 pixels, but s\.tif has 9 x 5"):
+        labels.label_raster(replace(scene, rows=9), window, CLASSES)
+    rgb = image(tmp_path, np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"l\.tif: is a colour image, but class 'b' has no color"):
+        labels.label_raster(rgb, window, [{"name": "a", "color": "#000000"}, "b"])
+    same = [{"name": "a", "color": "#000000"}, {"name": "b", "color": "#000000"}]
+    with pytest.raises(ValueError, match="classes 'a' and 'b' have the same color"):
+        labels.label_raster(rgb, window, same)
+    with pytest.raises(ValueError, match="of one band"):
+        labels.label_raster(image(tmp_path, np.zeros((4, 5, 2), np.uint8)), window, CLASSES)
+    georeferenced = replace(scene, crs="EPSG:32618", transform=UTM)
+    raster.write_geotiff(scene.labels, np.zeros((4, 5), np.uint8), "EPSG:32618", (1.0, *UTM[1:]))
+    with pytest.raises(ValueError, match="another geotransform"):
+        labels.label_raster(georeferenced, window, CLASSES)
+
+
+# --- shapes to masks
+
+
+def test_shapes_burn_in_file_order(tmp_path):
+    features = [(square(10, 10, 20), {"class_id": 0}), (square(20, 20, 20), {"class_id": 1})]
+    scene = in_pixels(tmp_path, features)
+    expected = np.full((100, 80), 255, np.uint8)
+    expected[10:30, 10:30] = 0
+    expected[20:40, 20:40] = 1
+    for background, value in ((None, 255), ("road", 2)):
+        whole = np.where(expected == 255, value, expected)
+        padded = np.full((140, 120), 255, np.uint8)
+        padded[20:120, 20:100] = whole
+        windows = np.array([[0, 0, 30, 25], [15, 15, 30, 25], [-20, -20, 30, 25], [85, 70, 30, 25], [30, 5, 30, 25]])
+        got = labels.masks(scene, windows, CLASSES, background=background)
+        for mask, (row, col, rows, cols) in zip(got, windows):
+            np.testing.assert_array_equal(mask, padded[row + 20 : row + 20 + rows, col + 20 : col + 20 + cols])
+
+
+def test_masks_ignore_what_is_outside_the_area_of_interest(tmp_path):
+    scene = in_pixels(tmp_path, [(square(0, 0, 50), {"class_id": 1})])
+    scene = replace(scene, aoi=geojson(tmp_path, [(square(20, 20, 40), {})], name="aoi.geojson", crs=None))
+    got = labels.masks(scene, np.array([[10, 10, 60, 60]]), CLASSES, background="field")[0]
+    expected = np.full((60, 60), 255, np.uint8)
+    expected[10:50, 10:50] = 0
+    expected[10:40, 10:40] = 1
+    np.testing.assert_array_equal(got, expected)
+
+
+# --- cells
+
+
+def test_the_greatest_area_wins_not_the_greatest_ratio(tmp_path):
+    # A polygon of one pixel lies wholly in the cell; the other covers most of the cell but is mostly elsewhere.
+    scene = in_pixels(tmp_path, [(square(1, 1, 1), {"class_id": 0}), (square(0.5, 0, 60), {"class_id": 1})])
+    assert labels.cells(scene, np.array([[0, 0, 10, 10]]), CLASSES).tolist() == [1]
+
+
+def test_cells(tmp_path):
+    features = [
+        (square(0, 0, 10), {"class_id": 2}),
+        (square(0, 10, 6), {"class_id": 0}),  # twice the same place: it counts once
+        (square(0, 10, 6), {"class_id": 0}),
+        (square(0, 20, 7), {"class_id": 1}),
+        (square(0, 30, 10), {"class_id": 2}),  # a tie of two classes: the lowest id
+        (square(0, 30, 10), {"class_id": 1}),
+        ({"type": "LineString", "coordinates": [[40, 0], [50, 10]]}, {"class_id": 0}),
+    ]
+    scene = in_pixels(tmp_path, features)
+    windows = np.array([(0, c, 10, 10) for c in range(0, 60, 10)], np.int64)
+    features = labels.load_features(scene, CLASSES)
+    np.testing.assert_allclose(
+        labels.class_areas(features, windows, 3),
+        [[0, 0, 100], [36, 0, 0], [0, 49, 0], [0, 100, 100], [0, 0, 0], [0, 0, 0]],
+    )
+    assert labels.cells(scene, windows, CLASSES).tolist() == [2, -1, -1, 1, -1, -1]
+    assert labels.cells(scene, windows, CLASSES, min_share=0.4, background="road").tolist() == [2, 2, 1, 1, 2, 2]
+    assert labels.cells(scene, windows, CLASSES, min_share=0.3).tolist() == [2, 0, 1, 1, -1, -1]
+    # The order of the windows, and which there are, does not change their classes.
+    assert labels.cells(scene, windows[[3, 0]], CLASSES).tolist() == [1, 2]
+    assert labels.cells(scene, windows[:0], CLASSES).tolist() == []
+
+
+# --- boxes
+
+
+def test_boxes_in_a_window():
+    boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [12, 12, 20, 20], [19, 0, 29, 10], [50, 50, 60, 60]], np.float32)
+    got, rows = labels.boxes_in(boxes, (10, 10, 10, 10))
+    assert rows.tolist() == [1, 2]  # the first only touches, the fourth is beside it
+    assert got.tolist() == [[0, 0, 5, 5], [2, 2, 10, 10]]
+    assert got.dtype == np.float32
+    assert labels.boxes_in(boxes, (10, 10, 10, 10), min_share=0.3)[1].tolist() == [2]
+    assert labels.boxes_in(boxes[:0], (0, 0, 5, 5))[0].shape == (0, 4)
+
+
+# --- areas of interest
+
+
+def test_area_of_interest(tmp_path):
+    path = tmp_path / "aoi.geojson"
+    raster.to_geojson(path, SCENE, [(square(0, 0, 40), {}), (square(0, 40, 40), {})])
+    polygons = labels.aoi(replace(SCENE, aoi=str(path)))
+    assert len(polygons) == 2
+    windows = np.array(
+        [(0, 0, 40, 40), (0, 20, 40, 40), (0, 40, 40, 40), (1, 0, 40, 40), (-1, 0, 40, 40), (60, 0, 5, 5)]
+    )
+    assert labels.within(windows, polygons).tolist() == [True, True, True, False, False, False]
+    assert labels.within(windows, None).all()
+    assert labels.aoi(SCENE) is None
+
+
+def test_an_area_of_interest_without_polygon_is_refused(tmp_path):
+    line = {"type": "LineString", "coordinates": [[0, 0], [1, 1]]}
+    scene = replace(PLAIN, aoi=geojson(tmp_path, [(line, {})], name="aoi.geojson", crs=None))
+    with pytest.raises(ValueError, match=r"aoi\.geojson: holds no polygon"):
+        labels.aoi(scene)
+
+
+# --- real files
+
+
+def mirror(*parts: str) -> Path:
+    root = os.environ.get("RVK_MIRROR")
+    path = Path(root or "", *parts)
+    if not root or not path.exists():
+        pytest.skip(f"RVK_MIRROR does not point to a folder with {'/'.join(parts)}")
+    return path
+
+
+def described(path: str, **members) -> Scene:
+    found = raster.describe(path)
+    fields = ("rows", "cols", "bands", "dtype", "transform", "crs", "nodata")
+    return Scene("s", (path,), **{k: found[k] for k in fields}, **members)
+
+
+@pytest.mark.mirror
+def test_tree_crowns():
+    archive = mirror("neon_trees", "NEON_tree_crowns_HARV_TEAK.zip")
+    classes = [{"name": "Tree", "aliases": ["", "Tree\\"]}]
+    boxes = 0
+    for plot in ("HARV/HARV_024", "TEAK/TEAK_044"):
+        site, name = plot.split("/")
+        scene = described(f"/vsizip/{archive}/{plot}.tif", labels=f"/vsizip/{archive}/{site}/annotations/{name}.xml")
+        boxes += len(labels.load_features(scene, classes).boxes)
+        with pytest.raises(ValueError, match="is not in the class list"):
+            labels.load_features(scene, ["Tree"])
+    assert boxes > 6
+
+
+@pytest.mark.mirror
+def test_buildings_lie_on_their_tile():
+    folder = mirror("spacenet_sample")
+    classes = [{"name": "building", "aliases": [""]}]
+    scene = described(str(folder / "sample_geotiff.tif"), labels=str(folder / "geotiff_labels.geojson"))
+    found = labels.load_features(scene, classes)
+    assert len(found.geometries) >= 43
+    tile = shapely.box(0, 0, 900, 900)
+    assert all(g.intersects(tile) for g in found.geometries)
+    mask = labels.masks(scene, np.array([[0, 0, 900, 900]]), classes)[0]
+    area = sum(g.intersection(tile).area for g in found.geometries)
+    assert (mask == 0).sum() == pytest.approx(area, rel=0.05)
+
+
+@pytest.mark.mirror
+def test_dubai_colours_are_classes():
+    archive = mirror("dubai", "Semantic_segmentation_dataset.zip")
+    colors = {"Building": "#3c1098", "Land": "#8429f6", "Road": "#6ec1e4", "Vegetation": "#fedd3a", "Water": "#e2a929"}
+    tile = f"/vsizip/{archive}/Semantic segmentation dataset/Tile 1"
+    scene = described(f"{tile}/images/image_part_001.jpg", labels=f"{tile}/masks/image_part_001.png")
+    got = labels.masks(
+        scene, np.array([[0, 0, scene.rows, scene.cols]]), [{"name": n, "color": c} for n, c in colors.items()]
+    )
+    assert (got == 255).mean() < 0.05
+    assert len(np.unique(got)) >= 4
