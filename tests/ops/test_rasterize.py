@@ -1,0 +1,232 @@
+"""What only rasterize promises: GDAL's pixels, windows equal to the scene, and checks on geometries."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rvkernels.ops.rasterize import Geometries, Rasterizer, random_shapes, rasterize
+
+KERNELS = ("reference", "cpp")
+
+
+def square(top, left, bottom, right):
+    return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+
+
+def polygon(*rings):
+    return {"type": "Polygon", "coordinates": list(rings)}
+
+
+def burn(shapes, shape, **options):
+    return rasterize(Geometries.from_shapes(shapes), np.arange(1, len(shapes) + 1), shape, **options)
+
+
+@pytest.fixture(scope="module")
+def gdal():
+    module = pytest.importorskip("osgeo.gdal", reason="GDAL's Python bindings are not installed")
+    module.UseExceptions()
+    return module
+
+
+def mirrored(coordinates):
+    """y downwards becomes y upwards: the same place on a raster whose pixel height is -1. Exact."""
+    if isinstance(coordinates[0], (int, float)):
+        return [coordinates[0], -coordinates[1]]
+    return [mirrored(inner) for inner in coordinates]
+
+
+def gdal_mask(gdal, shapes, shape, all_touched):
+    from osgeo import ogr
+
+    raster = gdal.GetDriverByName("MEM").Create("", shape[1], shape[0], 1, gdal.GDT_Byte)
+    raster.SetGeoTransform((0, 1, 0, 0, 0, -1))
+    source = ogr.GetDriverByName("Memory").CreateDataSource("")
+    layer = source.CreateLayer("")
+    layer.CreateField(ogr.FieldDefn("value", ogr.OFTInteger))
+    for value, s in enumerate(shapes, 1):
+        feature = ogr.Feature(layer.GetLayerDefn())
+        feature.SetField("value", value)
+        geometry = {"type": s["type"], "coordinates": mirrored(s["coordinates"])}
+        feature.SetGeometry(ogr.CreateGeometryFromJson(json.dumps(geometry)))
+        layer.CreateFeature(feature)
+    gdal.PushErrorHandler("CPLQuietErrorHandler")  # it warns that pixel coordinates have no CRS
+    try:
+        gdal.RasterizeLayer(raster, [1], layer, options=["ATTRIBUTE=value", f"ALL_TOUCHED={str(all_touched).upper()}"])
+    finally:
+        gdal.PopErrorHandler()
+    return raster.ReadAsArray()
+
+
+@pytest.mark.parametrize("all_touched", [False, True])
+@pytest.mark.parametrize("grid", [0, 1 / 16, 0.25, 0.5, 1])
+@pytest.mark.parametrize("size", [3, 12, 200])
+def test_equals_gdal(gdal, grid, all_touched, size):
+    """300 scenes each of one to three shapes: with holes, crossing themselves, tiny, on centres and edges, outside."""
+    if all_touched and grid and gdal.VersionInfo()[:3] != "306":
+        pytest.skip("versions of GDAL differ for segments that end on pixel edges; the rule here is that of 3.6")
+    compared = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        shape = tuple(rng.integers(1, 30, 2).tolist())
+        shapes = random_shapes(rng, int(rng.integers(1, 4)), max(shape), size, grid)
+        geometries = Geometries.from_shapes(shapes)
+        # GDAL 3.6 writes past the end of a row for such a vertex.
+        if all_touched and (geometries.coords[:, 0] == shape[1]).any():
+            continue
+        compared += 1
+        mask = rasterize(geometries, np.arange(1, len(shapes) + 1), shape, all_touched=all_touched)
+        expected = gdal_mask(gdal, shapes, shape, all_touched)
+        assert (mask == expected).all(), f"seed {seed}: {shapes}"
+    assert compared > 150
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_worked_by_hand(kernel):
+    """A square with a hole over pixel centres, a point, and a later feature on top."""
+    shapes = [
+        polygon(square(0.5, 0.4, 4.6, 4.4), square(1.6, 1.6, 3.4, 3.4)),
+        {"type": "Point", "coordinates": [4.9, 0.0]},
+        {"type": "LineString", "coordinates": [[0.2, 3.9], [3.9, 3.1]]},
+    ]
+    assert burn(shapes, (5, 5), kernel=kernel).tolist() == [
+        [1, 1, 1, 1, 2],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 1, 0],
+        [3, 3, 3, 3, 0],
+        [1, 1, 1, 1, 0],
+    ]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_all_touched_adds_the_pixels_of_the_edge(kernel):
+    small = [polygon(square(1.6, 1.6, 2.4, 2.4))]
+    assert burn(small, (4, 4), kernel=kernel).sum() == 0
+    touched = burn(small, (4, 4), all_touched=True, kernel=kernel)
+    assert np.argwhere(touched).tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    aligned = [polygon(square(1, 1, 3, 3))]
+    assert burn(aligned, (4, 4), kernel=kernel).sum() == 4
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 0.25, 0.5, 1]),
+    st.booleans(),
+    st.tuples(st.integers(-20, 60), st.integers(-20, 60), st.integers(0, 40), st.integers(0, 40)),
+)
+def test_a_window_is_a_part_of_the_scene(seed, grid, all_touched, window):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 60, 2).tolist())
+    shapes = random_shapes(rng, 12, 50, float(rng.choice([3, 20, 90])), grid)
+    geometries, ids = Geometries.from_shapes(shapes), np.arange(1, 13)
+    scene = np.full((200, 200), 99, np.uint8)
+    scene[60 : 60 + shape[0], 60 : 60 + shape[1]] = rasterize(
+        geometries, ids, shape, all_touched=all_touched, background=99
+    )
+    row, col, rows, cols = window
+    part = rasterize(geometries, ids, shape, window=window, all_touched=all_touched, background=99)
+    assert (part == scene[60 + row : 60 + row + rows, 60 + col : 60 + col + cols]).all()
+
+
+@pytest.mark.parametrize("all_touched", [False, True])
+def test_many_windows_of_a_scene(all_touched):
+    """A thousand features through the index, small and very large, in strips on two threads."""
+    rng = np.random.default_rng(2)
+    shapes = random_shapes(rng, 30, 900, 2000) + random_shapes(rng, 970, 900, 40)
+    geometries, ids = Geometries.from_shapes(shapes), rng.integers(0, 200, 1000).astype(np.int32)
+    whole = Rasterizer(geometries, ids, (900, 800), all_touched=all_touched, threads=1).window(0, 0, 900, 800)
+    assert len(np.unique(whole)) > 100
+    scene = Rasterizer(geometries, ids, (900, 800), all_touched=all_touched, threads=2)
+    assert (scene.window(0, 0, 900, 800) == whole).all()
+    places = rng.integers(0, 700, (40, 2))
+    out = np.empty((40, 100, 100), np.uint8)
+    assert scene.windows(places, 100, 100, out) is out
+    for (row, col), mask in zip(places, out):
+        assert (mask == whole[row : row + 100, col : col + 100]).all()
+    open_ended = Rasterizer(geometries, ids, all_touched=all_touched)
+    assert (open_ended.window(300, 310, 200, 100) == whole[300:500, 310:410]).all()
+
+
+def test_parts_of_a_multipolygon_burn_one_by_one():
+    """Where two of them overlap the pixels are inside, unlike the rings of one polygon."""
+    two = [[square(0, 0, 3, 3)], [square(1, 1, 4, 4)]]
+    assert burn([{"type": "MultiPolygon", "coordinates": two}], (4, 4))[1, 1] == 1
+    assert burn([polygon(two[0][0], two[1][0])], (4, 4))[1, 1] == 0
+
+
+def test_shapes_of_every_type():
+    """A collection, an object with a __geo_interface__, heights, an open ring, and nothing at all."""
+
+    class Foreign:
+        __geo_interface__ = {"type": "Point", "coordinates": (1.5, 0.5, 70.0)}  # noqa: RUF012
+
+    collection = {
+        "type": "GeometryCollection",
+        "geometries": [
+            polygon(square(2, 0, 4, 2)[:-1]),
+            {"type": "MultiLineString", "coordinates": [[[0, 5], [1, 5]]]},
+        ],
+    }
+    shapes = [None, Foreign(), collection, {"type": "Polygon", "coordinates": []}]
+    geometries = Geometries.from_shapes(shapes)
+    assert len(geometries) == 4
+    assert np.diff(geometries.feature_start).tolist() == [0, 1, 2, 0]
+    assert rasterize(geometries, np.array([1, 2, 3, 4]), (6, 3)).tolist() == [
+        [0, 2, 0],
+        [0, 0, 0],
+        [3, 3, 0],
+        [3, 3, 0],
+        [0, 0, 0],
+        [3, 3, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (polygon([[0, 0], [1, np.nan], [1, 1]]), "feature 1: expected finite pixel coordinates"),
+        (polygon([[0, 0], [1, 1e12], [1, 1]]), "feature 1: expected finite pixel coordinates"),
+        (polygon([[0, 0], [1, 1]]), "feature 1: expected at least 3 positions, got 2"),
+        ({"type": "LineString", "coordinates": [[0, 0]]}, "feature 1: expected at least 2 positions"),
+        ({"type": "Point", "coordinates": ["a", "b"]}, r"feature 1: expected positions \(x, y\)"),
+        ({"type": "Circle", "coordinates": [0, 0]}, "feature 1: expected a geometry of type .* got 'Circle'"),
+        (7, "feature 1: expected a geometry of type .* got 'int'"),
+    ],
+)
+def test_a_bad_shape_is_named(shape, message):
+    with pytest.raises(ValueError, match=message):
+        Geometries.from_shapes([None, shape])
+
+
+def test_bad_arrays():
+    good = Geometries.from_shapes([polygon(square(0, 0, 2, 2))])
+    fields = {name: getattr(good, name) for name in ("coords", "ring_start", "part_start", "feature_start", "kinds")}
+    for name, value, message in (
+        ("coords", good.coords[:, ::-1], "coords: must be C-contiguous"),
+        ("coords", good.coords + np.arange(5)[:, None], "must be closed"),
+        ("coords", np.full((5, 2), np.inf), "expected finite"),
+        ("ring_start", np.array([0, 6]), "ring_start: expected rising positions from 0 to 5"),
+        ("part_start", np.array([0, 2, 1]), "part_start: expected rising"),
+        ("kinds", np.array([3], np.uint8), "kinds: expected 0"),
+        ("kinds", np.array([2, 2], np.uint8), "kinds: expected one per part"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Geometries(**{**fields, name: value})
+
+
+def test_bad_arguments():
+    one = Geometries.from_shapes([polygon(square(0, 0, 2, 2))])
+    with pytest.raises(ValueError, match="class_ids: expected 1 integers"):
+        rasterize(one, np.array([1, 2]), (3, 3))
+    with pytest.raises(ValueError, match="class_ids: expected 0 to 255, got 256"):
+        rasterize(one, np.array([256]), (3, 3))
+    with pytest.raises(ValueError, match="background"):
+        rasterize(one, np.array([1]), (3, 3), background=-1)
+    with pytest.raises(ValueError, match="shape"):
+        rasterize(one, np.array([1]), (-3, 3))
+    with pytest.raises(ValueError, match=r"out: expected shape \(3, 3\)"):
+        rasterize(one, np.array([1]), (3, 3), out=np.zeros((3, 4), np.uint8))
