@@ -1,0 +1,403 @@
+"""Cut chips for training and validation out of the regions of a split, with their labels, into a chips folder.
+
+rvkernels/chips.py describes the folder's files.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from rvkernels import labels, windows
+from rvkernels.dataset import class_names, is_vector
+from rvkernels.files import atomic
+from rvkernels.ops import philox, tile
+from rvkernels.progress import Progress
+from rvkernels.registry import suggest
+from rvkernels.scene import Region, Scene
+from rvkernels.split import SPLITS
+
+# size        rows and columns of a chip in pixels; None: the whole picture, for pictures of one size
+# stride      pixels between training chips of method sliding; None: the size
+# method      sliding | random: how training chips are placed. All others are laid side by side, without overlap but for
+#             the last ones of a row or column, so that a measure over them counts hardly any pixel twice
+# count       training chips of method random, in all regions together
+# nodata_max  greatest share of pixels without data that a chip may have
+# background  class of what no shape covers (segmentation: pixels, classification: cells); None: ignored, or no chip
+# all_touched segmentation: burn every pixel a shape touches, not only those whose centre it covers
+# min_cover   classification: share of a cell that a class must cover
+# min_area    detection: share of its area that a box must have inside the chip to be kept, clipped
+# negatives   detection: greatest share of training chips without a box
+# limit       {split: chips}: no more than so many chips, drawn by seed, in equal numbers per class where chips have one
+# seed        of random places and draws
+DEFAULTS: dict[str, Any] = {
+    "size": None,
+    "stride": None,
+    "method": "sliding",
+    "count": None,
+    "nodata_max": 0.5,
+    "background": None,
+    "all_touched": False,
+    "min_cover": 0.5,
+    "min_area": 0.5,
+    "negatives": 0.5,
+    "limit": None,
+    "seed": 0,
+}
+METHODS = ("sliding", "random")
+DTYPES = {"uint8": "uint8", "uint16": "uint16", "int16": "float32", "float32": "float32"}
+PIXELS = 1 << 25  # read at a time and thread
+
+_OP_LIMIT, _OP_NEGATIVES = 102, 103  # philox streams
+
+
+def complete_settings(given: Mapping[str, Any], task: str, where: str = "chip") -> dict[str, Any]:
+    """`given` with DEFAULTS filled in. Raises ValueError for an unknown key or a value that cannot be."""
+    for key in given:
+        if key not in DEFAULTS:
+            raise ValueError(f"{where}: unknown setting {key!r}; {suggest(key, DEFAULTS)}")
+    settings = {**DEFAULTS, **given}
+    for key in ("size", "stride", "count"):
+        value = settings[key]
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{where}: {key} is {value!r}, expected a whole number of at least 1")
+    if settings["method"] not in ("sliding", "random"):
+        raise ValueError(f"{where}: method: no {settings['method']!r}; {suggest(settings['method'], METHODS)}")
+    if settings["method"] == "random" and settings["count"] is None:
+        raise ValueError(f"{where}: count is missing; method random needs the number of chips")
+    if settings["size"] is None and (task != "classification" or settings["method"] == "random"):
+        raise ValueError(f"{where}: size is missing; only pictures of one class each may be used whole")
+    for key in ("nodata_max", "min_cover", "min_area", "negatives"):
+        value = settings[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"{where}: {key} is {value!r}, expected a number from 0 to 1")
+    if type(settings["seed"]) is not int or settings["seed"] < 0:
+        raise ValueError(f"{where}: seed is {settings['seed']!r}, expected a whole number from 0")
+    for split, count in (settings["limit"] or {}).items():
+        if split not in SPLITS:
+            raise ValueError(f"{where}: limit: no split {split!r}; {suggest(split, SPLITS)}")
+        if type(count) is not int or count < 1:
+            raise ValueError(f"{where}: limit: {split} is {count!r}, expected a whole number of at least 1")
+    return settings
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The windows (n, 4) of one region, with their classes (n,) int32 when the task is classification."""
+
+    scene: Scene
+    split: str
+    windows: np.ndarray
+    classes: np.ndarray | None
+
+    def take(self, keep: np.ndarray) -> Piece:
+        """The windows where `keep` (n,) is True."""
+        return Piece(self.scene, self.split, self.windows[keep], None if self.classes is None else self.classes[keep])
+
+
+def plan(
+    description: dict,
+    scenes: Mapping[str, Scene],
+    regions: Sequence[Region],
+    *,
+    task: str,
+    settings: Mapping[str, Any],
+    threads: int = 0,
+) -> list[Piece]:
+    """The windows of every region, in the regions' order, by row and col: inside the AOI, with a class, without limit.
+
+    Raises ValueError before reading anything when a chip is larger than a region or a region's scene is unknown.
+    """
+    settings = complete_settings(settings, task)
+    class_list = class_names(description)
+    if settings["background"] is not None and settings["background"] not in class_list:
+        background = settings["background"]
+        raise ValueError(f"chip: background: no class {background!r}; {suggest(background, class_list)}")
+    for region in regions:
+        if region.scene not in scenes:
+            raise ValueError(f"regions: no scene {region.scene!r}; run `rvk split` again")
+    size = settings["size"] or _whole(scenes, regions)
+    for region in regions:
+        if size > min(region.rows, region.cols):
+            raise ValueError(
+                f"chip: size {size} is larger than scene {region.scene} "
+                f"({region.rows} x {region.cols} pixels in split {region.split}); choose a smaller one"
+            )
+    counts = {}
+    if settings["method"] == "random":
+        train = [i for i, r in enumerate(regions) if r.split == "train"]
+        counts = dict(zip(train, windows.share_out(settings["count"], [regions[i] for i in train], size)))
+
+    def piece(number: int) -> Piece:
+        region = regions[number]
+        scene = scenes[region.scene]
+        area = labels.aoi(scene)
+        inside = None if area is None else (lambda found: labels.within(found, area))
+        if number in counts:
+            found = windows.random(region, size, counts[number], seed=settings["seed"], sample=number, inside=inside)
+        else:
+            stride = (settings["stride"] if region.split == "train" else None) or size
+            # Cells stay on their grid, as those of a prediction do.
+            found = windows.sliding(region, size, stride, flush=task != "classification", inside=inside)
+        if task != "classification":
+            return Piece(scene, region.split, found, None)
+        if scene.class_name is not None:
+            return Piece(scene, region.split, found, np.full(len(found), class_list.index(scene.class_name), np.int32))
+        classes = labels.cells(
+            scene,
+            found,
+            description["classes"],
+            min_share=settings["min_cover"],
+            background=settings["background"],
+        )
+        return Piece(scene, region.split, found, classes).take(classes >= 0)
+
+    with ThreadPoolExecutor(_workers(threads)) as pool:
+        return [p for p in pool.map(piece, range(len(regions))) if len(p.windows)]
+
+
+def chip(
+    out: str | Path,
+    description: dict,
+    scenes: Mapping[str, Scene],
+    regions: Sequence[Region],
+    *,
+    task: str,
+    settings: Mapping[str, Any],
+    threads: int = 0,
+) -> None:
+    """Write the chips folder `out`, atomically.
+
+    description     as dataset.load gives it
+    scenes          by id, as read_scenes gives them
+    regions         as split gives them; a chip lies wholly in one region
+    settings        see DEFAULTS
+    threads         0 = all cores
+
+    Pixels are in the scenes' dtype (int16 becomes float32). Pixels without data keep their value, but are 0 in float32
+    chips, where they may be NaN; in segmentation labels they are 255.
+    Raises ValueError, one line, when a chip is larger than a scene, or a split ends up without chips.
+    """
+    settings = complete_settings(settings, task)
+    pieces = plan(description, scenes, regions, task=task, settings=settings, threads=threads)
+    pieces = _limit(pieces, settings["limit"] or {}, settings["seed"])
+    _need_all_splits([p.split for p in pieces], "the area of interest and the labels leave no chip")
+    pieces.sort(key=lambda p: SPLITS.index(p.split))  # stable: then by region
+    dtype = DTYPES[pieces[0].scene.dtype]
+    with atomic(out) as folder:
+        folder.mkdir()
+        _Writer(folder, pieces, dtype, description, task, settings, threads).write()
+
+
+def _whole(scenes: Mapping[str, Scene], regions: Sequence[Region]) -> int:
+    """The edge of all regions' scenes, when they are squares of one size and have a class each."""
+    first = scenes[regions[0].scene]
+    for region in regions:
+        scene = scenes[region.scene]
+        if scene.class_name is None:
+            raise ValueError(f"chip: size is missing; scene {scene.id} has no class as a whole")
+        if not scene.rows == scene.cols == first.rows:
+            raise ValueError(
+                f"chip: size is missing; scene {scene.id} is {scene.rows} x {scene.cols} pixels, "
+                f"scene {first.id} {first.rows} x {first.cols}"
+            )
+    return first.rows
+
+
+def _workers(threads: int) -> int:
+    return threads or os.cpu_count() or 1
+
+
+def _limit(pieces: list[Piece], limit: Mapping[str, int], seed: int) -> list[Piece]:
+    """At most limit[split] windows of each split: one of every class in turn, each class in an order drawn by seed."""
+    taken = list(pieces)
+    for split, most in limit.items():
+        chosen = [i for i, p in enumerate(pieces) if p.split == split]
+        lengths = [len(pieces[i].windows) for i in chosen]
+        if sum(lengths) <= most:
+            continue
+        classes = np.concatenate(
+            [np.zeros(n, np.int32) if pieces[i].classes is None else pieces[i].classes for i, n in zip(chosen, lengths)]
+        )
+        rank = np.empty(len(classes), np.int64)
+        for c in np.unique(classes):
+            members = np.flatnonzero(classes == c)
+            epoch = SPLITS.index(split) << 16 | int(c)
+            rank[members[philox.permutation(len(members), seed, epoch, op=_OP_LIMIT)]] = np.arange(len(members))
+        keep = np.zeros(len(classes), bool)
+        keep[np.lexsort((classes, rank))[:most]] = True
+        for i, part in zip(chosen, np.split(keep, np.cumsum(lengths)[:-1])):
+            taken[i] = pieces[i].take(part)
+    return [p for p in taken if len(p.windows)]
+
+
+def _need_all_splits(found: Sequence[str], reason: str) -> None:
+    for split in SPLITS:
+        if split not in found:
+            raise ValueError(f"chip: zero chips in split {split!r}: {reason}")
+
+
+class _Writer:
+    """Reads all pieces into arrays on disk, then drops the chips that must not stay."""
+
+    def __init__(
+        self,
+        folder: Path,
+        pieces: list[Piece],
+        dtype: str,
+        description: dict,
+        task: str,
+        settings: Mapping[str, Any],
+        threads: int,
+    ) -> None:
+        self.folder, self.pieces, self.task, self.settings, self.threads = folder, pieces, task, settings, threads
+        self.classes = description["classes"]
+        self.names = class_names(description)
+        self.start = np.cumsum([0, *(len(p.windows) for p in pieces)])
+        n, size = int(self.start[-1]), int(pieces[0].windows[0, 2])
+        self.images = open_memmap(folder / "images.npy", "w+", dtype, (n, size, size, pieces[0].scene.bands))
+        self.nodata = np.zeros(n, np.float32)
+        self.boxes: list[tuple[np.ndarray, np.ndarray]] = [(np.empty((0, 4), np.float32), np.empty(0, np.int32))] * n
+        if task == "segmentation":
+            self.labels = open_memmap(folder / "labels.npy", "w+", np.uint8, (n, size, size))
+        elif task == "classification":
+            self.labels = np.concatenate([p.classes for p in pieces])
+
+    def write(self) -> None:
+        with Progress(len(self.images), "chip", "chips") as progress:
+            if all(
+                is_picture(p.scene) and p.windows.tolist() == [[0, 0, p.scene.rows, p.scene.cols]] for p in self.pieces
+            ):
+                self._read_pictures(progress)
+            else:
+                workers = min(_workers(self.threads), len(self.pieces))
+                inner = max(1, _workers(self.threads) // workers)
+                with ThreadPoolExecutor(workers) as pool:
+                    for count in pool.map(lambda k: self._read(k, inner), range(len(self.pieces))):
+                        progress.add(count)
+        split = np.repeat([SPLITS.index(p.split) for p in self.pieces], np.diff(self.start))
+        keep = self._keep(split)
+        self.images = _keep_rows(self.folder / "images.npy", self.images, keep)
+        if self.task == "segmentation":
+            self.labels = _keep_rows(self.folder / "labels.npy", self.labels, keep)
+        elif self.task == "classification":
+            np.save(self.folder / "labels.npy", self.labels[keep])
+        else:
+            kept = [self.boxes[i] for i in np.flatnonzero(keep)]
+            np.save(self.folder / "boxes.npy", np.concatenate([boxes for boxes, _ in kept]))
+            np.save(self.folder / "box_class.npy", np.concatenate([classes for _, classes in kept]))
+            np.save(self.folder / "box_start.npy", np.cumsum([0, *(len(b) for b, _ in kept)], dtype=np.int64))
+        self._table(keep)
+
+    def _read_pictures(self, progress: Progress) -> None:
+        """Pictures that are one chip each."""
+        paths = [p.scene.images[0] for p in self.pieces]
+        step = pictures_at_once(self.pieces[0].scene)
+        for first in range(0, len(paths), step):
+            part = slice(first, first + step)
+            tile.read_many(paths[part], out=self.images[part], threads=self.threads)
+            progress.add(len(paths[part]))
+
+    def _read(self, number: int, threads: int) -> int:
+        piece, first = self.pieces[number], int(self.start[number])
+        size = self.images.shape[1]
+        source = tile.Raster(piece.scene.images)
+        features = None
+        if self.task != "classification" and is_vector(piece.scene.labels):
+            features = labels.load_features(piece.scene, self.classes)
+        step = max(1, PIXELS // (size * size))
+        for begin in range(0, len(piece.windows), step):
+            found = np.ascontiguousarray(piece.windows[begin : begin + step])
+            rows = slice(first + begin, first + begin + len(found))
+            images = self.images[rows]
+            _, valid = source.read(found, out=images, valid=True, threads=threads)
+            self.nodata[rows] = 1 - valid.mean(axis=(1, 2), dtype=np.float64)
+            if images.dtype.kind == "f":
+                images[valid == 0] = 0
+            if self.task == "segmentation":
+                mask = labels.masks(
+                    piece.scene,
+                    found,
+                    self.classes,
+                    features=features,
+                    background=self.settings["background"],
+                    all_touched=self.settings["all_touched"],
+                    threads=threads,
+                )
+                mask[valid == 0] = labels.IGNORE
+                self.labels[rows] = mask
+            elif self.task == "detection":
+                for row, window in enumerate(found, rows.start):
+                    boxes, kept = labels.boxes_in(features.boxes, window, self.settings["min_area"])
+                    self.boxes[row] = boxes, features.class_ids[kept]
+        return len(piece.windows)
+
+    def _keep(self, split: np.ndarray) -> np.ndarray:
+        """Which chips stay, (n,) bool; `split` is the index of each chip's split in SPLITS."""
+        keep = self.nodata <= self.settings["nodata_max"]
+        reason = f"all have more than nodata_max {self.settings['nodata_max']} of pixels without data"
+        if self.task == "segmentation":
+            keep &= np.array([(mask != labels.IGNORE).any() for mask in self.labels])
+            reason += " or no label"
+        elif self.task == "detection":
+            empty = np.array([len(boxes) == 0 for boxes, _ in self.boxes])
+            train = keep & (split == SPLITS.index("train"))
+            negative = np.flatnonzero(train & empty)
+            share = self.settings["negatives"]
+            positive = int((train & ~empty).sum())
+            allowed = len(negative) if share == 1 else int(share / (1 - share) * positive + 1e-9)
+            order = philox.permutation(len(negative), self.settings["seed"], 0, op=_OP_NEGATIVES)
+            keep[negative[order[allowed:]]] = False
+            reason += ", or too many have no box"
+        _need_all_splits([SPLITS[i] for i in np.unique(split[keep])], reason)
+        return keep
+
+    def _table(self, keep: np.ndarray) -> None:
+        with (self.folder / "chips.csv").open("w", newline="") as out:
+            table = csv.writer(out)
+            classified = self.task == "classification"
+            columns = ["chip", "scene", "row", "col", "split", "nodata_share"]
+            table.writerow([*columns, "class"] if classified else columns)
+            number = 0
+            for piece, first in zip(self.pieces, self.start):
+                for i, (row, col) in enumerate(piece.windows[:, :2].tolist(), int(first)):
+                    if not keep[i]:
+                        continue
+                    line = [number, piece.scene.id, row, col, piece.split, f"{self.nodata[i]:.6g}"]
+                    table.writerow([*line, self.names[self.labels[i]]] if classified else line)
+                    number += 1
+
+
+def is_picture(scene: Scene) -> bool:
+    """Whether a scene is one file of pixels with one class, all of them data, that tile.read_many may read."""
+    plain = scene.nodata is None and scene.dtype in ("uint8", "uint16")
+    return plain and scene.class_name is not None and len(scene.images) == 1
+
+
+def pictures_at_once(scene: Scene) -> int:
+    """How many pictures of this size are read at a time."""
+    return max(1, PIXELS // (scene.rows * scene.cols))
+
+
+def _keep_rows(path: Path, array: np.memmap, keep: np.ndarray) -> np.memmap:
+    """The .npy file `path` with only the rows of `array`, its memory map, where `keep` is True."""
+    array.flush()
+    if keep.all():
+        return array
+    rows = np.flatnonzero(keep)
+    shorter = path.with_name(f"kept-{path.name}")
+    kept = open_memmap(shorter, "w+", array.dtype, (len(rows), *array.shape[1:]))
+    step = max(1, PIXELS // int(np.prod(array.shape[1:])))
+    for first in range(0, len(rows), step):
+        kept[first : first + step] = array[rows[first : first + step]]
+    kept.flush()
+    os.replace(shorter, path)
+    return kept
