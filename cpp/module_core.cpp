@@ -3,5 +3,7 @@
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Kernels on arrays; see rvkernels.ops for the documented functions.";
+  m.attr("compiler") = RVK_COMPILER;
+  m.attr("flags") = RVK_FLAGS;
   for (auto bind : rvk::bindings()) bind(m);
 }

@@ -9,7 +9,7 @@ The run folder `out` holds
     record.json   written last: it is there when the run is finished
 
 A run that was killed at any moment goes on from last.npz. On the CPU, with the same number of threads, it ends with the
-same bytes as an uninterrupted one, times apart.
+same bytes as an uninterrupted one, times apart. A finished run is only checked again; to repeat it, delete its folder.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from types import ModuleType
 
 import numpy as np
 
+import rvkernels
 from rvkernels import models, registry
 from rvkernels import weights as weight_files
 from rvkernels.batches import Batches, Normalisation, count_batches
@@ -205,6 +206,7 @@ class Run:
         self.identity = _plain(
             {
                 **self.names,
+                "rvkernels": rvkernels.__version__,
                 "model_settings": dict(model_settings),
                 "classes": list(classes),
                 "bands": list(bands),

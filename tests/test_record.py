@@ -65,6 +65,13 @@ def test_commit_of_a_checkout():
         assert isinstance(found["dirty"], bool)
 
 
+def test_kernels_tell_how_they_were_built():
+    pytest.importorskip("rvkernels._core")
+    found = software()
+    assert re.match(r"\w+ \d+\.\d+", found["compiler"])
+    assert "-ffp-contract=off" in found["flags"]
+
+
 def test_peak_memory_sees_an_allocation():
     code = "from rvkernels.record import peak_rss_mb as p; a = p(); b = b'x' * 2**27; b = None; print(p() - a)"
     root = str(Path(__file__).parents[1])
