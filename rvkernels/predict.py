@@ -1,0 +1,389 @@
+"""Predict whole regions of scenes window by window, and put the windows together again.
+
+A window never reads outside its region, so that a test region is predicted without a pixel of the training regions;
+where a window is larger than what is there, the image is mirrored at the edge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+
+from rvkernels import record, registry
+from rvkernels.assemble import SINKS, Window, windows_of
+from rvkernels.checkpoint import read_checkpoint
+from rvkernels.files import atomic
+from rvkernels.ops import tile
+from rvkernels.ops.blend import WINDOWS
+from rvkernels.ops.normalize import normalize
+from rvkernels.progress import LOG, Progress
+from rvkernels.registry import suggest
+from rvkernels.scene import Region, Scene
+
+# What predict_scenes verifies, for the record.
+CHECK = "every score is a finite probability; every region is covered"
+# Windows (n, rows, cols, bands) in the scenes' dtype -> per window: classification (n, classes) and segmentation
+# (n, rows, cols, classes) float32 probabilities; detection a sequence of (boxes, scores, classes).
+Score = Callable[[np.ndarray], Any]
+
+
+def complete_settings(
+    *,
+    size: int | None = None,
+    stride: int | None = None,
+    batch: int = 16,
+    crop: int = 0,
+    window: str = "cosine",
+    scores: str = "uint8",
+    polygons: bool = True,
+    score_min: float = 0.05,
+    score_show: float = 0.3,
+    nms_iou: float = 0.5,
+) -> dict[str, Any]:
+    """The settings of a prediction, with defaults; `for_task` completes those that depend on the task.
+
+    size        rows and columns of a window in pixels: those of the training chips; None for classification: whole
+                regions, which must be squares of one size
+    stride      pixels between windows; the size for classification, half of it else
+    batch       windows per batch
+    crop        segmentation: pixels at a window's edges that are left out, except at the edges of a region
+    window      segmentation: weights of overlapping windows: "constant", "linear" or "cosine" (rvkernels/ops/blend.py)
+    scores      segmentation: "uint8", "float32" or "none": what scores.tif holds
+    polygons    segmentation: write the areas as polygons too
+    score_min   detection: boxes below are dropped; low, because average precision needs the whole curve
+    score_show  detection: boxes from here on count as found in <scene>.json and in precision, recall and F1
+    nms_iou     detection: of boxes of a class that overlap more, the better one is kept
+    """
+    for key, value in (("size", size), ("stride", stride), ("batch", batch)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"predict: {key} is {value!r}, expected a whole number of at least 1")
+    if type(crop) is not int or crop < 0:
+        raise ValueError(f"predict: crop is {crop!r}, expected a whole number of at least 0")
+    if window not in WINDOWS:
+        raise ValueError(f"predict: window: no {window!r}; {suggest(str(window), WINDOWS)}")
+    if scores not in ("uint8", "float32", "none"):
+        raise ValueError(f"predict: scores is {scores!r}, expected uint8, float32 or none")
+    if type(polygons) is not bool:
+        raise ValueError(f"predict: polygons is {polygons!r}, expected true or false")
+    for key, value in (("score_min", score_min), ("score_show", score_show), ("nms_iou", nms_iou)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"predict: {key} is {value!r}, expected a number from 0 to 1")
+    return {
+        "size": size,
+        "stride": stride,
+        "batch": batch,
+        "crop": crop,
+        "window": window,
+        "scores": scores,
+        "polygons": polygons,
+        "score_min": float(score_min),
+        "score_show": float(score_show),
+        "nms_iou": float(nms_iou),
+    }
+
+
+def for_task(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """`complete_settings(**settings)` with the stride of the task; ValueError for settings that do not suit it."""
+    registry.check_parameters(complete_settings, settings, "predict")
+    settings = complete_settings(**settings)
+    size, crop = settings["size"], settings["crop"]
+    if size is None:
+        if task == "classification":
+            return settings
+        raise ValueError("predict: size is missing; give the rows and columns of the training chips")
+    if crop and task != "segmentation":
+        raise ValueError(f"predict: crop is {crop}, but only segmentation crops windows")
+    if 2 * crop >= size:
+        raise ValueError(f"predict: crop is {crop}, which leaves nothing of windows of {size} pixels")
+    if settings["stride"] is None:
+        settings["stride"] = size if task == "classification" else max(1, min(size // 2, size - 2 * crop))
+    if task != "classification" and settings["stride"] > size - 2 * crop:
+        raise ValueError(
+            f"predict: stride is {settings['stride']}, more than the {size - 2 * crop} pixels that a window covers"
+        )
+    return settings
+
+
+def predict(
+    *,
+    framework: str,
+    model: str,
+    model_settings: Mapping[str, Any],
+    task: str,
+    checkpoint: str | Path,
+    scenes: Mapping[str, Scene],
+    regions: Sequence[Region],
+    statistics: Mapping[str, Any],
+    classes: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    out: str | Path,
+    split: str = "test",
+    threads: int = 1,
+    device: str = "cpu",
+    dataset: str | None = None,
+    seed: int | None = None,
+) -> None:
+    """Predict the regions of `split` with a trained network; write the folder `out` (rvkernels/predictions.py), whole.
+
+    framework, model  names of files in rvkernels/frameworks and rvkernels/models
+    checkpoint        best.npz or last.npz of `rvk train`
+    statistics        "mean" and "std" per band, of `rvk analyze`
+    classes           {"name", "color": "#rrggbb"} in order of class id
+    settings          keyword-only parameters of `complete_settings`
+    dataset, seed     kept in the record
+
+    out/record.json has every batch's time in the network ("network"; one batch before is not counted: it warms up), the
+    times of reading ("read", in a thread of its own), and all together ("total"); chips_per_s is windows per second in
+    the network. Raises ValueError or FileNotFoundError, one line, before any prediction where possible.
+    """
+    settings = for_task(settings, task)
+    bands = len(statistics["mean"])
+    network = Network(
+        framework,
+        registry.load("models", model).graph(bands, len(classes), **model_settings),
+        read_checkpoint(checkpoint).weights,
+        statistics,
+        settings,
+        threads=threads,
+        device=device,
+    )
+    with atomic(out) as folder:
+        folder.mkdir()
+        times, result = predict_scenes(
+            network,
+            task=task,
+            multiple=network.graph.multiple,
+            scenes=scenes,
+            regions=regions,
+            split=split,
+            bands=bands,
+            classes=classes,
+            settings=settings,
+            folder=folder,
+            threads=threads,
+        )
+        record.write_record(
+            folder / "record.json",
+            what="predict",
+            validated=True,
+            check=CHECK,
+            dataset=dataset,
+            task=task,
+            model=model,
+            framework=framework,
+            seed=seed,
+            device=device,
+            threads=threads,
+            settings={"predict": settings, "model": dict(model_settings)},
+            result=result,
+            times_s=times,
+            chips_per_s=result["windows"] / max(sum(times["network"]), 1e-9),
+            software_of=network.versions(),
+        )
+
+
+class Network:
+    """A trained network as a Score: normalise, predict, decode."""
+
+    def __init__(
+        self,
+        framework: str,
+        graph: Any,
+        weights: Mapping[str, np.ndarray],
+        statistics: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        self.graph = graph
+        self._task = registry.load("tasks", graph.task)
+        kind = registry.load("frameworks", framework).Framework
+        self._framework = kind(graph, dict(weights), self._task.LOSS, {"name": "sgd"}, device=device, threads=threads)
+        self._mean = np.asarray(statistics["mean"], np.float32)
+        self._std = np.asarray(statistics["std"], np.float32)
+        self._settings = settings
+        self._threads = threads
+
+    def __call__(self, images: np.ndarray) -> Any:
+        ready = normalize(images, self._mean, self._std, layout=self._framework.layout, threads=self._threads)
+        outputs = self._framework.predict(ready)
+        if self.graph.task != "detection":
+            return self._task.probabilities(outputs)
+        return self._task.decode(
+            outputs,
+            self.graph,
+            images.shape[1:3],
+            score=self._settings["score_min"],
+            iou=self._settings["nms_iou"],
+        )
+
+    def versions(self) -> dict[str, str]:
+        return self._framework.versions()
+
+
+# --- windows -------------------------------------------------------------------------------------------------------
+
+
+def mirror(index: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Indices moved into [low, high) by reflection at its ends, edge pixels repeated (... 1 0 | 0 1 ...)."""
+    period = 2 * (high - low)
+    folded = (index - low) % period
+    return low + np.minimum(folded, period - 1 - folded)
+
+
+class Reader:
+    """Batches of windows of `size`, mirrored where they leave their region; the next batch is read in a thread."""
+
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        regions: Sequence[Region],
+        scenes: Mapping[str, Scene],
+        size: int,
+        batch: int,
+        threads: int,
+        valid: bool,
+    ) -> None:
+        self._windows, self._regions, self._scenes = windows, regions, scenes
+        self._size, self._batch, self._threads, self._valid = size, batch, threads, valid
+        self._open: tuple[str, tile.Raster] | None = None
+        self.seconds: list[float] = []
+
+    def __iter__(self) -> Iterator[tuple[list[Window], np.ndarray, np.ndarray | None]]:
+        batches = [self._windows[i : i + self._batch] for i in range(0, len(self._windows), self._batch)]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(self._read, batches[0])
+            for number, batch in enumerate(batches):
+                images, valid = waiting.result()
+                if number + 1 < len(batches):
+                    waiting = pool.submit(self._read, batches[number + 1])
+                yield batch, images, valid
+
+    def _read(self, batch: Sequence[Window]) -> tuple[np.ndarray, np.ndarray | None]:
+        began = time.perf_counter()
+        places = [self._regions[w.region] for w in batch]
+        whole = [self._scenes[p.scene] for p in places]
+        if not self._valid and all(self._is_image(w, p, s) for w, p, s in zip(batch, places, whole)):
+            images, valid = tile.read_many([s.images[0] for s in whole], threads=self._threads), None
+        else:
+            parts = [self._scene_part(list(part)) for _, part in itertools.groupby(batch, self._scene_of)]
+            images = np.concatenate([p[0] for p in parts]) if len(parts) > 1 else parts[0][0]
+            valid = np.concatenate([p[1] for p in parts]) if self._valid else None
+        self.seconds.append(time.perf_counter() - began)
+        return images, valid
+
+    def _is_image(self, window: Window, region: Region, scene: Scene) -> bool:
+        """True when the window is the whole of a scene that is one image."""
+        square = scene.rows == scene.cols == region.rows == region.cols == self._size
+        return square and window.row == window.col == 0 and len(scene.images) == 1
+
+    def _scene_of(self, window: Window) -> str:
+        return self._regions[window.region].scene
+
+    def _scene_part(self, batch: list[Window]) -> tuple[np.ndarray, np.ndarray | None]:
+        scene = self._scenes[self._scene_of(batch[0])]
+        if self._open is None or self._open[0] != scene.id:
+            self._open = scene.id, tile.Raster(scene.images)
+        size = self._size
+        asked = np.array([(w.row, w.col, size, size) for w in batch], np.int64)
+        result = self._open[1].read(asked, valid=self._valid, threads=self._threads)
+        images, valid = result if self._valid else (result, None)
+        if images.dtype == np.int16:  # no kernel reads it; chips are float32 then too
+            images = images.astype(np.float32)
+        for i, window in enumerate(batch):
+            region = self._regions[window.region]
+            rows = mirror(window.row + np.arange(size), region.row, region.row + region.rows) - window.row
+            cols = mirror(window.col + np.arange(size), region.col, region.col + region.cols) - window.col
+            if rows[0] == cols[0] == 0 and rows[-1] == cols[-1] == size - 1:
+                continue
+            images[i] = images[i][rows[:, None], cols]
+            if valid is not None:
+                valid[i] = valid[i][rows[:, None], cols]
+        return images, valid
+
+
+def _side(regions: Sequence[Region]) -> int:
+    """Rows and columns of regions that are squares of one size."""
+    side = regions[0].rows
+    for region in regions:
+        if (region.rows, region.cols) != (side, side):
+            raise ValueError(
+                f"predict: size is missing, and scene {region.scene} is {region.rows} x {region.cols} pixels where "
+                f"{regions[0].scene} has {side} rows; give the rows and columns of the training chips"
+            )
+    return side
+
+
+# --- the loop ------------------------------------------------------------------------------------------------------
+
+
+def predict_scenes(
+    score: Score,
+    *,
+    task: str,
+    multiple: int,
+    scenes: Mapping[str, Scene],
+    regions: Sequence[Region],
+    split: str,
+    bands: int,
+    classes: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    folder: Path,
+    threads: int = 1,
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Score every window of the split's regions and write everything but the record into `folder`.
+
+    Returns (times in seconds: network, read, total; counts: scenes, windows, pixels).
+    Raises ValueError when the split has no region, a scene does not fit the model, or a score is no probability.
+    """
+    wanted = [r for r in regions if r.split == split]
+    if not wanted:
+        there = sorted({r.split for r in regions})
+        raise ValueError(f"no region is in split {split!r}; there are {', '.join(there) or 'none'}")
+    order = {name: i for i, name in enumerate(scenes)}
+    wanted.sort(key=lambda r: (order[r.scene], r.row, r.col))
+    used = {r.scene: scenes[r.scene] for r in wanted}
+    first = next(iter(used.values()))
+    for scene in used.values():
+        if scene.bands != bands:
+            raise ValueError(f"scene {scene.id}: it has {scene.bands} bands, but the statistics are of {bands}")
+        if scene.dtype != first.dtype:
+            raise ValueError(
+                f"scene {scene.id}: its pixels are {scene.dtype}, but those of {first.id} are {first.dtype}"
+            )
+
+    if settings["size"] is None:
+        settings = {**settings, **dict.fromkeys(("size", "stride"), _side(wanted))}
+    size = -(-settings["size"] // multiple) * multiple  # what the network sees; the surplus is not used
+    windows = windows_of(wanted, task, settings["size"], settings["stride"])
+    sink = SINKS[task](used, wanted, classes, settings, folder, threads)
+    reader = Reader(windows, wanted, used, size, settings["batch"], threads, valid=task == "segmentation")
+    network: list[float] = []
+    began = time.perf_counter()
+    with Progress(len(windows), f"predict {split}", "windows") as progress:
+        for batch, images, valid in reader:
+            start = time.perf_counter()
+            if not network:  # the first batch runs twice: what is built or allocated once is not counted
+                score(images)
+                began += time.perf_counter() - start
+            start = time.perf_counter()
+            results = score(images)
+            network.append(time.perf_counter() - start)
+            last = 0
+            for region, part in itertools.groupby(w.region for w in batch):
+                some = slice(last, last + sum(1 for _ in part))
+                sink.add(region, batch[some], results[some], None if valid is None else valid[some])
+                last = some.stop
+            progress.add(len(batch))
+    sink.close(split)
+    times = {"network": network, "read": reader.seconds, "total": [time.perf_counter() - began]}
+    pixels = sum(r.rows * r.cols for r in wanted)
+    LOG.info("predict %s: %d scenes, %d windows, %.1f s", split, len(used), len(windows), times["total"][0])
+    return times, {"scenes": len(used), "windows": len(windows), "pixels": pixels}
