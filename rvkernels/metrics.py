@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -223,6 +223,11 @@ class Detected:
             if np.shape(array) != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {np.shape(array)}")
 
+    def above(self, score: float) -> Detected:
+        """Only the detections with at least this score."""
+        kept = self.scores >= score
+        return replace(self, boxes=self.boxes[kept], box_class=self.box_class[kept], scores=self.scores[kept])
+
 
 def match(image: Detected, threshold: float = 0.5) -> np.ndarray:
     """Which truth box each detection finds: int64 (m,), -1 = none, -2 = none, but it lies in an ignored box.
@@ -359,10 +364,3 @@ def average_precision(images: Sequence[Detected], classes: int) -> dict[str, np.
     precision = judge.eval["precision"][:, :, :, 0, 0]  # (threshold, recall, class); -1 where a class has no truth
     precision = np.where(precision < 0, np.nan, precision)
     return {name: precision[rows].mean((0, 1)) for name, rows in names.items()}
-
-
-def detection_summary(images: Sequence[Detected], classes: int) -> dict[str, float]:
-    """ap50, ap75 and ap50_95 (means over the classes with truth) and macro_f1 at IoU 0.5 over all detections given."""
-    precision = average_precision(images, classes)
-    counts = detection_counts(images, classes)
-    return {**{name: mean_defined(v) for name, v in precision.items()}, "macro_f1": mean_defined(counts.f1)}

@@ -175,7 +175,7 @@ def test_average_precision_by_hand():
     result = metrics.average_precision(images, 2)
     assert result["ap50"][0] == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
     assert math.isnan(result["ap50"][1])  # no truth of class 1
-    assert metrics.detection_summary(images, 2)["ap50"] == pytest.approx(result["ap50"][0])
+    assert metrics.mean_defined(result["ap50"]) == pytest.approx(result["ap50"][0])
 
 
 def test_average_precision_asks_more_of_tighter_thresholds():
@@ -197,8 +197,15 @@ def test_average_precision_prints_nothing(capsys):
 
 def test_no_detections_and_no_truth():
     assert metrics.average_precision([image([BOX])], 1)["ap50"][0] == 0.0
-    assert math.isnan(metrics.detection_summary([image(boxes=[BOX])], 1)["ap50"])
+    assert math.isnan(metrics.average_precision([image(boxes=[BOX])], 1)["ap50"][0])
     assert metrics.detection_counts([Detected()], 2).tp.tolist() == [0, 0]
+
+
+def test_above_a_score():
+    kept = image([BOX], boxes=[BOX, BOX, BOX], scores=[0.5, 0.4, 0.9]).above(0.5)
+    assert kept.scores.tolist() == pytest.approx([0.5, 0.9])
+    assert len(kept.boxes) == len(kept.box_class) == 2
+    assert len(kept.truth) == 1
 
 
 def test_shapes_are_checked_by_name():
