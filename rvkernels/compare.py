@@ -28,8 +28,8 @@ def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> Non
              takes every folder there is
 
     runs.csv     per run: KEYS, primary (the name of the task's main metric), every overall metric of eval.json, every
-                 time of the records summed in seconds (train_*_s, predict_*_s), chips_per_s, predict_chips_per_s,
-                 peak_rss_mb, device, threads, validated, and the record's path below `runs`
+                 time of the records summed in seconds (train_epoch_s, ..., predict_network_s, ...), chips_per_s,
+                 predict_chips_per_s, peak_rss_mb, device, threads, validated, and the record's path below `runs`
     summary.csv  per experiment, model, framework and quantity: mean, std, low, high (95 % t interval), count
     classes.csv  per run, class and quantity of eval.json's class items: value
     epochs.csv   per run, epoch and quantity of log.csv: value
@@ -97,8 +97,8 @@ def _measured(runs: Path, folder: Path) -> dict:
     """What the records of a run say: times, throughput, memory, whether the checks passed."""
     record, predicted = _read(folder / "record.json"), _read(folder / "predictions" / "record.json")
     row = {
-        f"{stage}_{name}_s": sum(seconds)
-        for stage, source in (("train", record), ("predict", predicted))
+        f"{prefix}{name}_s": sum(seconds)
+        for prefix, source in (("", record), ("predict_", predicted))
         for name, seconds in source.get("times_s", {}).items()
     }
     row["chips_per_s"] = record.get("chips_per_s")

@@ -21,7 +21,7 @@ def write_run(
         "validated": validated,
         "dataset": "towns",
         "task": "segmentation",
-        "times_s": {"epoch": [1.0, 2.0], "wait": [0.25, 0.25]},
+        "times_s": {"train_epoch": [1.0, 2.0], "val_epoch": [0.25, 0.25]},
         "chips_per_s": 10.0 * (seed + 1),
         "peak_rss_mb": 100.0,
         "device": "cpu",
@@ -62,7 +62,7 @@ def test_runs_one_row_per_run(runs, tmp_path):
     assert table[["model", "seed"]].values.tolist() == [["baseline", 0], ["unet", 0], ["unet", 1], ["unet", 10]]
     row = table[table.seed == 10].iloc[0]
     assert (row.dataset, row.task, row.primary, row.miou) == ("towns", "segmentation", "miou", 0.84)
-    assert (row.train_epoch_s, row.train_wait_s, row.predict_network_s) == (3.0, 0.5, 1.0)
+    assert (row.train_epoch_s, row.val_epoch_s, row.predict_network_s) == (3.0, 0.5, 1.0)
     assert (row.chips_per_s, row.predict_chips_per_s, row.peak_rss_mb) == (110.0, 40.0, 100.0)
     assert bool(row.validated) is True
     assert row.record == "towns_ss/unet/torch/10/record.json"

@@ -7,7 +7,7 @@ namespace rvk {
 
 Description describe(GDALDataset& dataset, const std::string& path) {
   Description d;
-  if (GDALDriver* driver = dataset.GetDriver()) d.driver = driver->GetDescription();
+  d.driver = dataset.GetDriverName();
   d.rows = dataset.GetRasterYSize();
   d.cols = dataset.GetRasterXSize();
   const Bands bands = bands_of(dataset);
