@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from rvkernels import labels, windows
-from rvkernels.dataset import class_names, is_vector
+from rvkernels import dataset, labels, windows
 from rvkernels.files import atomic
 from rvkernels.ops import philox, tile
 from rvkernels.progress import Progress
 from rvkernels.registry import suggest
-from rvkernels.scene import Region, Scene
+from rvkernels.scene import Region, Scene, read_regions, read_scenes
 from rvkernels.split import SPLITS
 
 # size        rows and columns of a chip in pixels; None: the whole picture, for pictures of one size
@@ -117,7 +116,7 @@ def plan(
     Raises ValueError before reading anything when a chip is larger than a region or a region's scene is unknown.
     """
     settings = complete_settings(settings, task)
-    class_list = class_names(description)
+    class_list = dataset.class_names(description)
     if settings["background"] is not None and settings["background"] not in class_list:
         background = settings["background"]
         raise ValueError(f"chip: background: no class {background!r}; {suggest(background, class_list)}")
@@ -165,20 +164,20 @@ def plan(
 
 
 def chip(
-    out: str | Path,
-    description: dict,
-    scenes: Mapping[str, Scene],
-    regions: Sequence[Region],
+    description: str | Path,
+    scenes: str | Path,
+    regions: str | Path,
     *,
     task: str,
     settings: Mapping[str, Any],
+    out: str | Path,
     threads: int = 0,
 ) -> None:
     """Write the chips folder `out`, atomically.
 
-    description     as dataset.load gives it
-    scenes          by id, as read_scenes gives them
-    regions         as split gives them; a chip lies wholly in one region
+    description     of the dataset, YAML
+    scenes          JSON lines of `rvk fetch`
+    regions         CSV of `rvk split`; a chip lies wholly in one region
     settings        see DEFAULTS
     threads         0 = all cores
 
@@ -187,14 +186,14 @@ def chip(
     Raises ValueError, one line, when a chip is larger than a scene, or a split ends up without chips.
     """
     settings = complete_settings(settings, task)
-    pieces = plan(description, scenes, regions, task=task, settings=settings, threads=threads)
+    described, places = dataset.load(description), read_regions(regions)
+    pieces = plan(described, read_scenes(scenes), places, task=task, settings=settings, threads=threads)
     pieces = _limit(pieces, settings["limit"] or {}, settings["seed"])
     _need_all_splits([p.split for p in pieces], "the area of interest and the labels leave no chip")
     pieces.sort(key=lambda p: SPLITS.index(p.split))  # stable: then by region
-    dtype = DTYPES[pieces[0].scene.dtype]
     with atomic(out) as folder:
         folder.mkdir()
-        _Writer(folder, pieces, dtype, description, task, settings, threads).write()
+        _Writer(folder, pieces, described, task, settings, threads).write()
 
 
 def _whole(scenes: Mapping[str, Scene], regions: Sequence[Region]) -> int:
@@ -252,7 +251,6 @@ class _Writer:
         self,
         folder: Path,
         pieces: list[Piece],
-        dtype: str,
         description: dict,
         task: str,
         settings: Mapping[str, Any],
@@ -260,9 +258,10 @@ class _Writer:
     ) -> None:
         self.folder, self.pieces, self.task, self.settings, self.threads = folder, pieces, task, settings, threads
         self.classes = description["classes"]
-        self.names = class_names(description)
+        self.names = dataset.class_names(description)
         self.start = np.cumsum([0, *(len(p.windows) for p in pieces)])
         n, size = int(self.start[-1]), int(pieces[0].windows[0, 2])
+        dtype = DTYPES[pieces[0].scene.dtype]
         self.images = open_memmap(folder / "images.npy", "w+", dtype, (n, size, size, pieces[0].scene.bands))
         self.nodata = np.zeros(n, np.float32)
         self.boxes: list[tuple[np.ndarray, np.ndarray]] = [(np.empty((0, 4), np.float32), np.empty(0, np.int32))] * n
@@ -311,7 +310,7 @@ class _Writer:
         size = self.images.shape[1]
         source = tile.Raster(piece.scene.images)
         features = None
-        if self.task != "classification" and is_vector(piece.scene.labels):
+        if self.task != "classification" and dataset.is_vector(piece.scene.labels):
             features = labels.load_features(piece.scene, self.classes)
         step = max(1, PIXELS // (size * size))
         for begin in range(0, len(piece.windows), step):

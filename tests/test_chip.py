@@ -8,17 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from rvkernels import raster
 from rvkernels.chip import chip, complete_settings
 from rvkernels.chips import Chips
-from rvkernels.scene import Region, Scene
+from rvkernels.scene import Region, Scene, write_regions, write_scenes
 
 TRANSFORM = (500000.0, 0.5, 0.0, 4000000.0, 0.0, -0.5)
 CRS = "EPSG:32632"
 CLASSES = [{"name": "field", "color": "#102030"}, {"name": "wood", "color": "#405060"}]
-DESCRIPTION = {"name": "tiny", "classes": CLASSES, "bands": ["red", "green"]}
+DESCRIPTION = {
+    "title": "Tiny",
+    "tasks": ["segmentation", "detection", "classification"],
+    "form": "geojson",
+    "classes": CLASSES,
+    "bands": ["red", "green"],
+    "licence": "none",
+}
 ROWS, COLS = 40, 48
 SPLITS = ("train", "val", "test")
 
@@ -30,6 +38,15 @@ def box(ymin: float, xmin: float, ymax: float, xmax: float, **properties: object
         "properties": properties,
         "geometry": {"type": "Polygon", "coordinates": [ring]},
     }
+
+
+def run_chip(folder: Path, scenes: dict[str, Scene], regions: list[Region], task: str, **settings: object) -> Chips:
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(DESCRIPTION))
+    write_scenes(folder / "scenes.jsonl", scenes.values())
+    write_regions(folder / "regions.csv", regions)
+    files = (folder / name for name in ("tiny.yaml", "scenes.jsonl", "regions.csv"))
+    chip(*files, task=task, settings=settings, out=folder / "chips", threads=2)
+    return Chips.open(folder / "chips")
 
 
 class Study:
@@ -62,10 +79,8 @@ class Study:
         scene = self.scenes[name]
         self.scenes[name] = Scene(**{**scene.__dict__, **fields})
 
-    def chip(self, task: str, **settings: object):
-        out = self.folder / "chips"
-        chip(out, DESCRIPTION, self.scenes, self.regions, task=task, settings=settings, threads=2)
-        chips = Chips.open(out)
+    def chip(self, task: str, **settings: object) -> Chips:
+        chips = run_chip(self.folder, self.scenes, self.regions, task, **settings)
         assert chips.task == task
         return chips
 
@@ -177,8 +192,7 @@ def pictures(folder: Path, sizes=(8,) * 30) -> tuple[dict[str, Scene], list[Regi
 
 def test_whole_pictures(tmp_path):
     scenes, regions = pictures(tmp_path)
-    chip(tmp_path / "chips", DESCRIPTION, scenes, regions, task="classification", settings={}, threads=2)
-    chips = Chips.open(tmp_path / "chips")
+    chips = run_chip(tmp_path, scenes, regions, "classification")
     assert [n for _, n, _, _ in places(chips)] == [r.scene for r in regions]
     for name, image, label in zip(chips.table["scene"], chips.images, chips.labels):
         assert (image == np.asarray(Image.open(scenes[name].images[0]))).all()
@@ -189,8 +203,7 @@ def test_limit_is_balanced_and_drawn_by_seed(tmp_path):
     scenes, regions = pictures(tmp_path)
 
     def run(**settings):
-        chip(tmp_path / "chips", DESCRIPTION, scenes, regions, task="classification", settings=settings, threads=1)
-        return Chips.open(tmp_path / "chips")
+        return run_chip(tmp_path, scenes, regions, "classification", **settings)
 
     chips = run(limit={"train": 6, "test": 100})
     assert Counter(chips.table["split"]) == {"train": 6, "val": 12, "test": 6}
@@ -291,9 +304,8 @@ def test_chips_that_cannot_be(tmp_path, task, settings, message):
 def test_pictures_of_two_sizes_need_a_size(tmp_path):
     scenes, regions = pictures(tmp_path, (8,) * 10 + (9,))
     with pytest.raises(ValueError, match=r"size is missing; scene p10 is 9 x 9 pixels, scene p0 8 x 8"):
-        chip(tmp_path / "chips", DESCRIPTION, scenes, regions, task="classification", settings={})
-    chip(tmp_path / "chips", DESCRIPTION, scenes, regions, task="classification", settings={"size": 8})
-    assert len(Chips.open(tmp_path / "chips")) == 11
+        run_chip(tmp_path, scenes, regions, "classification")
+    assert len(run_chip(tmp_path, scenes, regions, "classification", size=8)) == 11
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ namespace rvk {
 
 Description describe(GDALDataset& dataset, const std::string& path) {
   Description d;
-  d.driver = dataset.GetDriverName();
+  if (GDALDriver* driver = dataset.GetDriver()) d.driver = driver->GetDescription();
   d.rows = dataset.GetRasterYSize();
   d.cols = dataset.GetRasterXSize();
   const Bands bands = bands_of(dataset);

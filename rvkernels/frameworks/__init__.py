@@ -36,7 +36,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rvkernels.models import Graph, shapes
+from rvkernels.models import Graph, shapes, trained
 from rvkernels.registry import suggest
 
 # Settings of each loss with their defaults. `ignore` None: 255 for segmentation, as in label chips, else -1.
@@ -55,7 +55,7 @@ OPTIMIZERS: dict[str, dict[str, object]] = {
 # Ranges [low, high) of numeric settings.
 _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 1),
-    "gamma": (0, math.inf),
+    "gamma": (1, math.inf),  # below 1 the gradient at p = 1 is infinite
     "box_weight": (0, math.inf),
     "momentum": (0, 1),
     "weight_decay": (0, math.inf),
@@ -100,7 +100,7 @@ class Framework(Protocol):
         """Copies of what the optimizer keeps between steps, in canonical layouts, so that any framework continues it.
 
         sgd "v/<weight name>" float32; adamw "m/<weight name>", "s/<weight name>" float32 and "t" int64. Empty before
-        the first step, and for sgd without momentum.
+        the first step, and for sgd without momentum. What a framework keeps beyond these, others ignore.
         """
 
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
@@ -166,6 +166,31 @@ def _complete(what: str, given: Mapping[str, object], table: dict[str, dict[str,
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high:
                 raise ValueError(f"{what} {name!r}: {key} is {value!r}; it must be a number in [{low}, {high})")
     return {"name": name, **table[name], **given}
+
+
+def check_state(
+    state: Mapping[str, np.ndarray] | None, optimizer: Mapping[str, object], weights: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
+    """The parts that the optimizer (settings complete) keeps of every trained weight: ("v",), ("m", "s") or ().
+
+    Raises ValueError when `state`, neither None nor empty, lacks one of them or "t", or has one in another shape.
+    """
+    if optimizer["name"] == "adamw":
+        parts: tuple[str, ...] = ("m", "s")
+    else:
+        parts = ("v",) if optimizer["momentum"] else ()
+    if state and optimizer["name"] == "adamw" and "t" not in state:
+        raise ValueError("state of optimizer 'adamw': 't', the number of steps taken, is missing")
+    for name in filter(trained, weights):
+        for part in parts if state else ():
+            kept = state.get(f"{part}/{name}")
+            if kept is None or kept.shape != weights[name].shape:
+                got = "missing" if kept is None else f"of shape {kept.shape}"
+                raise ValueError(
+                    f"state of optimizer {optimizer['name']!r}: '{part}/{name}' is {got}; "
+                    f"expected shape {weights[name].shape}"
+                )
+    return parts
 
 
 def check_arithmetic(device: str, precision: str, threads: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from typing import Callable
 
 import numpy as np
@@ -12,7 +13,14 @@ import torch.nn.functional as functional
 from torch import nn
 
 from rvkernels import weights as weight_files
-from rvkernels.frameworks import check_arithmetic, check_images, check_targets, complete_loss, complete_optimizer
+from rvkernels.frameworks import (
+    check_arithmetic,
+    check_images,
+    check_state,
+    check_targets,
+    complete_loss,
+    complete_optimizer,
+)
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -36,8 +44,8 @@ from rvkernels.models import (
 
 # A module's own name of each canonical part.
 _PARTS = {"weight": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "variance": "running_var"}
-# An optimizer's own name of each canonical part of its state.
-_STATES = {"sgd": {"v": "momentum_buffer"}, "adamw": {"m": "exp_avg", "s": "exp_avg_sq"}}
+# torch.optim's name of each canonical part of the optimizer's state.
+_STATES = {"v": "momentum_buffer", "m": "exp_avg", "s": "exp_avg_sq"}
 
 
 class Framework:
@@ -127,7 +135,7 @@ class Framework:
         found: dict[str, np.ndarray] = {}
         for name, tensor in self._tensors.items():
             kept = self._optimizer.state.get(tensor, {})
-            for part, own in _STATES[self._settings["name"]].items():
+            for part, own in _STATES.items():
                 if kept.get(own) is not None:
                     found[f"{part}/{name}"] = _array(kept[own])
             if "step" in kept:
@@ -137,24 +145,21 @@ class Framework:
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
         weight_files.check(self._graph, weights)
+        parts = check_state(state, self._settings, weights)
         with torch.no_grad():
             for name, tensor in self._tensors.items():
-                tensor.copy_(torch.from_numpy(np.array(weights[name], dtype=np.float32)))
+                tensor.copy_(_tensor(weights[name]))
         self._optimizer.state.clear()
-        if not state:
-            return
         for name, tensor in self._tensors.items():
-            if not trained(name):
+            if not (state and parts and trained(name)):
                 continue
-            kept: dict[str, torch.Tensor] = {}
-            for part, own in _STATES[self._settings["name"]].items():
-                if f"{part}/{name}" not in state:
-                    raise ValueError(f"state of the optimizer: '{part}/{name}' is missing")
-                kept[own] = torch.empty_like(tensor, requires_grad=False)
-                kept[own].copy_(torch.from_numpy(np.array(state[f"{part}/{name}"], dtype=np.float32)))
+            kept = self._optimizer.state[tensor]
+            for part in parts:
+                kept[_STATES[part]] = torch.empty_like(tensor, requires_grad=False).copy_(
+                    _tensor(state[f"{part}/{name}"])
+                )
             if "t" in state:
                 kept["step"] = torch.tensor(float(state["t"]), dtype=torch.float32, device=self._device)
-            self._optimizer.state[tensor] = kept
 
     def wait(self) -> None:
         """Return when the device has finished."""
@@ -316,15 +321,23 @@ def _operation(layer: Layer, into: int, in_place: bool) -> nn.Module:
 def _compiled(module: nn.Module, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """`module` through torch.compile; ValueError when a first, trivial compilation fails (no C++ compiler, say)."""
     try:
-        torch.compile(lambda x: x * 2 + 1, dynamic=False)(torch.ones(2, device=device))
+        # Importing the compiler warns about deprecated parts of PyTorch itself.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.compile(lambda x: x * 2 + 1, dynamic=False)(torch.ones(2, device=device))
     except Exception as error:  # the compiler behind torch.compile documents no class of errors
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"compile is asked for, but torch.compile does not work on this machine: {reason}") from error
     return torch.compile(module, dynamic=False)
 
 
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """A float32 copy."""
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+
+
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    """A C-contiguous copy."""
+    """A C-contiguous NumPy copy."""
     return np.array(tensor.detach().cpu().numpy(), order="C")
 
 
@@ -344,7 +357,7 @@ def _classes(
     if name == "focal":
         keep = targets != loss["ignore"]
         log_p = functional.log_softmax(logits, dim=-1).gather(1, targets.where(keep, 0)[:, None])[:, 0]
-        each = -((1 - log_p.exp()) ** loss["gamma"]) * log_p
+        each = -((-torch.expm1(log_p)) ** loss["gamma"]) * log_p
         total = total + (each * keep).sum() / keep.sum().clamp(min=1)
     return total
 
@@ -384,7 +397,7 @@ def _detection(
     sign = 2 * truth - 1
     log_p = functional.logsigmoid(sign * scores)  # of the right answer
     alpha = 0.75 - 0.5 * truth  # 0.25 for an object, 0.75 for background
-    focal = -alpha * (1 - log_p.exp()) ** 2 * log_p
+    focal = -alpha * torch.expm1(log_p) ** 2 * log_p
     total = (focal * (labels != -2)[..., None]).sum()
 
     objects = labels >= 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from rvkernels import _raster
-from rvkernels.ops import check_kernel
+from rvkernels.ops._checks import check_array, check_run
 
 TOLERANCE = 0
 DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -48,15 +48,15 @@ class Raster:
         threads: int = 0,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """As the function `read`."""
-        check_kernel(kernel)
+        check_run(kernel, threads)
         windows, rows, cols = _windows(windows, out)
         bands = list(range(self.bands)) if bands is None else [int(b) for b in bands]
         if not bands or min(bands) < 0 or max(bands) >= self.bands:
             raise ValueError(f"bands: expected indices from 0 to {self.bands - 1}, got {bands} ({self.images[0]})")
         shape = (len(windows), rows, cols, len(bands))
         out = np.empty(shape, self.dtype) if out is None else out
-        _check("out", out, shape)
-        if out.dtype.name not in DTYPES or not np.can_cast(self.dtype, out.dtype, "safe"):
+        check_array("out", out, DTYPES, shape, writeable=True)
+        if not np.can_cast(self.dtype, out.dtype, "safe"):
             raise ValueError(f"out: {out.dtype} cannot hold the {self.dtype} pixels of {self.images[0]}")
         if out.dtype.kind != "f" and not (float(fill).is_integer() and _holds(out.dtype, fill)):
             raise ValueError(f"fill: {out.dtype} has no value {fill!r}")
@@ -66,7 +66,7 @@ class Raster:
         elif valid is False:
             valid = None
         if valid is not None:
-            _check("valid", valid, shape[:3], np.uint8)
+            check_array("valid", valid, "uint8", shape[:3], writeable=True)
         if kernel == "cpp":
             blocks = self._stack.read(windows, bands, out, float(fill), valid, threads) if out.size else 0
         else:
@@ -119,13 +119,13 @@ def read_many(
     Returns (n, rows, cols, bands) in the images' dtype, without alpha. Raises FileNotFoundError, or ValueError naming
     the image that cannot be decoded or differs from the first in size, bands or dtype.
     """
-    check_kernel(kernel)
+    check_run(kernel, threads)
     paths = _paths(paths)
     many = _raster.Many(paths)
     first = many.description
     shape = (len(paths), first["rows"], first["cols"], first["bands"])
     out = np.empty(shape, first["dtype"]) if out is None else out
-    _check("out", out, shape, np.dtype(first["dtype"]))
+    check_array("out", out, first["dtype"], shape, writeable=True)
     if kernel == "cpp":
         many.read(out, threads)
     else:
@@ -247,15 +247,6 @@ def _windows(windows: np.ndarray, out: np.ndarray | None) -> tuple[np.ndarray, i
     if rows <= 0 or cols <= 0 or (windows[:, 2:] != (rows, cols)).any():
         raise ValueError("windows: rows and cols must be positive and the same in all windows of a call")
     return windows, rows, cols
-
-
-def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: object = None) -> None:
-    if not isinstance(array, np.ndarray) or array.shape != shape:
-        raise ValueError(f"{name}: expected a NumPy array of shape {shape}, got {getattr(array, 'shape', type(array))}")
-    if dtype is not None and array.dtype != dtype:
-        raise ValueError(f"{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}")
-    if not array.flags.c_contiguous or not array.flags.writeable:
-        raise ValueError(f"{name}: must be C-contiguous and writeable")
 
 
 def _holds(dtype: np.dtype, value: float) -> bool:

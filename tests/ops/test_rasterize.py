@@ -66,11 +66,11 @@ def gdal_mask(gdal, shapes, shape, all_touched):
 @pytest.mark.parametrize("grid", [0, 1 / 16, 0.25, 0.5, 1])
 @pytest.mark.parametrize("size", [3, 12, 200])
 def test_equals_gdal(gdal, grid, all_touched, size):
-    """300 scenes each of one to three shapes: with holes, crossing themselves, tiny, on centres and edges, outside."""
+    """120 scenes each of one to three shapes: with holes, crossing themselves, tiny, on centres and edges, outside."""
     if all_touched and grid and gdal.VersionInfo()[:3] != "306":
         pytest.skip("versions of GDAL differ for segments that end on pixel edges; the rule here is that of 3.6")
     compared = 0
-    for seed in range(300):
+    for seed in range(120):
         rng = np.random.default_rng(seed)
         shape = tuple(rng.integers(1, 30, 2).tolist())
         shapes = random_shapes(rng, int(rng.integers(1, 4)), max(shape), size, grid)
@@ -82,7 +82,7 @@ def test_equals_gdal(gdal, grid, all_touched, size):
         mask = rasterize(geometries, np.arange(1, len(shapes) + 1), shape, all_touched=all_touched)
         expected = gdal_mask(gdal, shapes, shape, all_touched)
         assert (mask == expected).all(), f"seed {seed}: {shapes}"
-    assert compared > 150
+    assert compared > 60
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
