@@ -1,0 +1,491 @@
+"""Training end to end on tiny chips, with the reference framework: what is written, resumed, stopped and refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rvkernels import train as training
+from rvkernels import weights as weight_files
+from rvkernels.checkpoint import read_checkpoint
+from rvkernels.frameworks.reference import Framework
+from rvkernels.train import balanced_weights, build_graph, complete_settings, train
+
+CLASSES, BANDS = ["water", "field"], ["red", "green", "blue"]
+TIMES = ("train_seconds", "val_seconds", "chips_per_s", "data_wait_share", "peak_rss_mb")
+MODELS = {
+    "classification": ("cnn", {"width": 4, "blocks": 2}),
+    "segmentation": ("unet", {"width": 4, "depth": 2}),
+    "detection": ("detector", {"width": 4, "strides": [4, 8], "pyramid": 4, "tower": 0}),
+}
+ROOT = Path(__file__).parents[1]
+
+
+def write_chips(folder, task, splits):
+    """Dark chips with a bright patch whose place and colour follow from the chip's number; class 1 is bright green."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    n = len(splits)
+    images = rng.integers(20, 60, (n, 16, 16, 3), dtype=np.uint8)
+    classes = np.arange(n) % 2
+    labels = np.zeros((n, 16, 16), np.uint8)
+    boxes = []
+    for i, c in enumerate(classes):
+        y, x = rng.integers(0, 9, 2)
+        images[i, y : y + 8, x : x + 7, c] += 150
+        labels[i, y : y + 8, x : x + 7] = 1
+        boxes.append((y, x, y + 8, x + 7))
+    np.save(folder / "images.npy", images)
+    if task == "classification":
+        np.save(folder / "labels.npy", classes.astype(np.int32))
+    elif task == "segmentation":
+        np.save(folder / "labels.npy", labels)
+    else:
+        np.save(folder / "boxes.npy", np.array(boxes, np.float32))
+        np.save(folder / "box_class.npy", classes.astype(np.int32))
+        np.save(folder / "box_start.npy", np.arange(n + 1, dtype=np.int64))
+    with (folder / "chips.csv").open("w", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(["chip", "scene", "row", "col", "split"])
+        table.writerows([i, "s", 0, 16 * i, s] for i, s in enumerate(splits))
+    return images
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A function that prepares chips, statistics and weights, and returns the arguments of `train`."""
+
+    def prepare(task="classification", splits=("train",) * 20 + ("val",) * 6 + ("test",) * 2, **settings):
+        model, model_settings = MODELS[task]
+        images = write_chips(tmp_path / "chips", task, splits)
+        flat = images.reshape(-1, 3)
+        (tmp_path / "statistics.json").write_text(
+            json.dumps({"mean": flat.mean(0).tolist(), "std": flat.std(0).tolist()})
+        )
+        graph = build_graph(model, model_settings, task, 3, 2)
+        weight_files.save(tmp_path / "weights.npz", weight_files.initial(graph, 1))
+        return {
+            "framework": "reference",
+            "model": model,
+            "model_settings": model_settings,
+            "task": task,
+            "classes": CLASSES,
+            "bands": BANDS,
+            "chips": str(tmp_path / "chips"),
+            "statistics": str(tmp_path / "statistics.json"),
+            "weights": str(tmp_path / "weights.npz"),
+            "settings": {"epochs": 3, "batch": 4, "augment": {"flip": True, "noise": 0.02}, **settings},
+            "seed": 3,
+            "out": str(tmp_path / "run"),
+            "threads": 1,
+            "dataset": "patches",
+        }
+
+    return prepare
+
+
+def read_log(out):
+    with (Path(out) / "log.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def without_times(out):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_log(out)]
+
+
+def assert_same_run(a, b):
+    """The same weights, state, log and losses, bit for bit; only times may differ."""
+    a, b = Path(a), Path(b)
+    assert (a / "best.npz").read_bytes() == (b / "best.npz").read_bytes()
+    first, second = read_checkpoint(a / "last.npz"), read_checkpoint(b / "last.npz")
+    for group in ("weights", "state", "best"):
+        one, other = getattr(first, group), getattr(second, group)
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].tobytes() == other[name].tobytes(), f"{group}/{name}"
+    assert without_times(a) == without_times(b)
+    with np.load(a / "steps.npz") as one, np.load(b / "steps.npz") as other:
+        for name in ("loss", "lr", "epoch"):
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+def stop_after(monkeypatch, steps, framework=Framework):
+    """Let the framework die at the given step, as a kill would, but quickly."""
+    count = iter(range(1, 10**9))
+    step = framework.step
+
+    def dying(self, *arguments):
+        if next(count) > steps:
+            raise InterruptedRunError
+        return step(self, *arguments)
+
+    monkeypatch.setattr(framework, "step", dying)
+
+
+@pytest.mark.parametrize("task", MODELS)
+def test_a_run_writes_what_it_says_and_learns(study, task):
+    arguments = study(task, epochs=6, schedule={"name": "one_cycle", "lr": 0.02})
+    train(**arguments)
+    out = Path(arguments["out"])
+    assert sorted(p.name for p in out.iterdir()) == ["best.npz", "last.npz", "log.csv", "record.json", "steps.npz"]
+    log = read_log(out)
+    assert [int(row["epoch"]) for row in log] == [1, 2, 3, 4, 5, 6]
+    assert [int(row["step"]) for row in log] == [5, 10, 15, 20, 25, 30]
+    assert float(log[-1]["train_loss"]) < 0.9 * float(log[0]["train_loss"])
+    with np.load(out / "steps.npz") as steps:
+        assert steps["since_start"].tolist() == list(range(30))
+        assert steps["loss"][:5].mean() == pytest.approx(float(log[0]["train_loss"]))
+        assert (steps["seconds"] > 0).all()
+    record = json.loads((out / "record.json").read_text())
+    assert record["validated"] is True
+    assert record["dataset"] == "patches"
+    assert len(record["times_s"]["train_epoch"]) == 6
+    assert len(record["times_s"]["step"]) == 30
+    assert record["result"]["train_chips"] == 20
+    best = read_checkpoint(out / "best.npz")
+    primary = {"classification": "accuracy", "segmentation": "miou", "detection": "ap50"}[task]
+    values = [float(row[f"val_{primary}"]) for row in log]
+    assert best.meta["epoch"] == 1 + int(np.argmax(values))
+    assert best.meta["metrics"][primary] == max(values)
+    assert best.meta["identity"]["classes"] == CLASSES
+
+
+@pytest.mark.parametrize("steps", [0, 3, 5, 6, 12])
+def test_an_interrupted_run_resumed_is_the_uninterrupted_run(study, tmp_path, monkeypatch, steps):
+    """Five steps make an epoch: before the first checkpoint, within an epoch, at its end, and after."""
+    arguments = study(epochs=3, checkpoint_steps=2, optimizer={"name": "sgd", "momentum": 0.9})
+    train(**{**arguments, "out": str(tmp_path / "whole")})
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(InterruptedRunError):
+            train(**arguments)
+    assert not (tmp_path / "run" / "record.json").exists()
+    train(**arguments)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    with np.load(tmp_path / "run" / "steps.npz") as made:
+        # Checkpoints are written after steps 2 and 4 of the run and at the end of each epoch.
+        resumed_at = {0: 0, 3: 2, 5: 5, 6: 6, 12: 12}[steps]
+        assert made["since_start"].tolist() == [*range(resumed_at), *range(15 - resumed_at)]
+
+
+def test_a_run_in_pytorch_goes_on_exactly(study, tmp_path, monkeypatch):
+    """The same with AdamW's moments and step count in another framework's own tensors."""
+    pytest.importorskip("torch")
+    from rvkernels.frameworks import torch as framework
+
+    arguments = {**study("segmentation", epochs=2, checkpoint_steps=3), "framework": "torch"}
+    train(**{**arguments, "out": str(tmp_path / "whole")})
+    with monkeypatch.context() as patch:
+        stop_after(patch, 8, framework.Framework)
+        with pytest.raises(InterruptedRunError):
+            train(**arguments)
+    train(**arguments)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["software"]["torch"]
+
+
+def test_a_lost_best_file_comes_back(study, tmp_path, monkeypatch):
+    """A workflow removes the outputs of a job that was killed; last.npz alone must be enough."""
+    arguments = study(epochs=3)
+    train(**{**arguments, "out": str(tmp_path / "whole")})
+    with monkeypatch.context() as patch:
+        stop_after(patch, 12)
+        with pytest.raises(InterruptedRunError):
+            train(**arguments)
+    for name in ("best.npz", "log.csv"):
+        (tmp_path / "run" / name).unlink()
+    train(**arguments)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_finished_run_is_not_trained_again(study, monkeypatch):
+    arguments = study()
+    train(**arguments)
+    before = Path(arguments["out"], "best.npz").read_bytes()
+    Path(arguments["out"], "record.json").unlink()
+    stop_after(monkeypatch, 0)
+    train(**arguments)
+    assert Path(arguments["out"], "best.npz").read_bytes() == before
+    assert Path(arguments["out"], "record.json").exists()
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_killed_at_random_moments(study, tmp_path, task):
+    """SIGKILL, several times at moments nobody chose, then once to the end."""
+    arguments = study(task, epochs=4, checkpoint_steps=1)
+    whole, killed = {**arguments, "out": str(tmp_path / "whole")}, {**arguments, "out": str(tmp_path / "killed")}
+    train(**whole)
+    code = "import json, sys; from rvkernels.train import train; train(**json.loads(sys.argv[1]))"
+    command = [sys.executable, "-c", code, json.dumps(killed)]
+    clock = random.Random(task)
+    last = tmp_path / "killed" / "last.npz"
+    kills = 0
+    while kills < 4:
+        process = subprocess.Popen(command, cwd=ROOT)
+        before = last.stat().st_mtime_ns if last.exists() else None
+        if kills % 2:  # in the middle of writing a file
+            while process.poll() is None and not list(last.parent.glob(".last.npz.*")):
+                pass
+        else:  # some time after a checkpoint
+            while process.poll() is None and (last.stat().st_mtime_ns if last.exists() else None) == before:
+                time.sleep(0.002)
+            time.sleep(clock.uniform(0, 0.06))
+        if process.poll() is not None:
+            break
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        kills += 1
+        read_checkpoint(last)  # whole, whatever was being written
+    assert kills
+    train(**killed)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert not [p.name for p in (tmp_path / "killed").iterdir() if p.name.startswith(".")]
+
+
+def test_other_settings_start_afresh(study, tmp_path, caplog):
+    arguments = study()
+    train(**arguments)
+    changed = {**arguments, "seed": 4, "settings": {**arguments["settings"], "epochs": 2}}
+    with caplog.at_level("INFO", logger="rvkernels"):
+        train(**changed)
+    assert "had other seed, settings: starting afresh" in caplog.text
+    assert len(read_log(arguments["out"])) == 2
+    train(**{**changed, "out": str(tmp_path / "new")})
+    assert_same_run(tmp_path / "new", arguments["out"])
+
+
+def test_other_chips_start_afresh(study, caplog):
+    arguments = study()
+    train(**arguments)
+    path = Path(arguments["chips"], "images.npy")
+    images = np.load(path)
+    images[0, 0, 0, 0] ^= 1
+    np.save(path, images)
+    with caplog.at_level("INFO", logger="rvkernels"):
+        train(**arguments)
+    assert "had other chips: starting afresh" in caplog.text
+
+
+def test_a_damaged_checkpoint_is_named(study):
+    arguments = study()
+    train(**arguments)
+    last = Path(arguments["out"], "last.npz")
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"last\.npz: not a readable checkpoint"):
+        train(**arguments)
+
+
+def scripted(monkeypatch, values):
+    """Let validation find the given accuracies, one per call; returns the list of calls."""
+    calls = []
+
+    def validate(framework, graph, stream):
+        calls.append(framework.weights())
+        return {"accuracy": values[len(calls) - 1], "macro_f1": -float(len(calls))}
+
+    module = training.registry.load("tasks", "classification")
+    monkeypatch.setattr(module, "validate", validate)
+    return calls
+
+
+def test_the_best_epoch_is_kept_and_the_first_of_equals(study, monkeypatch):
+    arguments = study(epochs=4)
+    calls = scripted(monkeypatch, [0.2, 0.7, 0.7, 0.5, 0.7])
+    train(**arguments)
+    best = read_checkpoint(Path(arguments["out"], "best.npz"))
+    assert best.meta["epoch"] == 2
+    for name, array in best.weights.items():
+        np.testing.assert_array_equal(array, calls[1][name])
+        np.testing.assert_array_equal(array, calls[4][name])  # the check reads the same weights back
+    assert not all((best.weights[name] == calls[3][name]).all() for name in best.weights)
+
+
+def test_another_metric_chooses_another_epoch(study, monkeypatch):
+    arguments = study(epochs=3, metric="macro_f1")
+    scripted(monkeypatch, [0.2, 0.7, 0.9, 0.2])
+    # macro_f1 falls from -1 to -3; the check reads the first epoch's weights back but is the fourth call.
+    with pytest.raises(ValueError, match=r"best\.npz: read back, its macro_f1 is -4\.0+, but -1\.0+ was measured"):
+        train(**arguments)
+    assert read_checkpoint(Path(arguments["out"], "best.npz")).meta["epoch"] == 1
+    assert not Path(arguments["out"], "record.json").exists()
+
+
+def test_early_stopping(study, monkeypatch):
+    arguments = study(epochs=20, early_stopping={"patience": 3})
+    scripted(monkeypatch, [0.1, 0.5, 0.4, 0.6, 0.3, 0.6, 0.5, 0.6])
+    train(**arguments)
+    # Best at epoch 4; 5, 6 (equal is no growth) and 7 do not better it.
+    assert len(read_log(arguments["out"])) == 7
+    record = json.loads(Path(arguments["out"], "record.json").read_text())
+    assert record["result"]["stopped_early"] is True
+    assert record["result"]["best_epoch"] == 4
+
+
+def test_an_undefined_metric_ends_the_run(study, monkeypatch):
+    arguments = study()
+    scripted(monkeypatch, [float("nan")])
+    with pytest.raises(ValueError, match="accuracy of the validation split is undefined"):
+        train(**arguments)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(study, monkeypatch):
+    arguments = study()
+    monkeypatch.setattr(Framework, "step", lambda *a: float("inf"))
+    with pytest.raises(ValueError, match=r"the loss is inf at step 1 .*lower schedule\.lr"):
+        train(**arguments)
+
+
+def test_weights_that_do_not_read_back_leave_no_record(study, monkeypatch):
+    """The check of the record must be able to fail: here every fresh model forgets its weights."""
+    arguments = study(epochs=6, schedule={"name": "one_cycle", "lr": 0.02})
+    finish = training.Run.finish
+
+    def forgetting(self):
+        self.build = lambda weights: type(self).build(self, {k: 0 * v for k, v in weights.items()})
+        finish(self)
+
+    monkeypatch.setattr(training.Run, "finish", forgetting)
+    with pytest.raises(ValueError, match="no record is written"):
+        train(**arguments)
+    assert not Path(arguments["out"], "record.json").exists()
+
+
+def test_the_schedule_reaches_the_framework(study, monkeypatch):
+    arguments = study(epochs=2, schedule={"name": "step", "lr": 0.5, "at": [0.5], "factor": 0.1})
+    rates = []
+    step = Framework.step
+    monkeypatch.setattr(Framework, "step", lambda self, i, t, lr: rates.append(lr) or step(self, i, t, lr))
+    train(**arguments)
+    assert rates == pytest.approx([0.5] * 5 + [0.05] * 5)
+    assert [float(row["lr"]) for row in read_log(arguments["out"])] == pytest.approx([0.5, 0.05])
+
+
+def test_every_epoch_sees_every_chip_in_another_order(study, monkeypatch):
+    arguments = study(epochs=2, augment=None)
+    seen = []
+    step = Framework.step
+    monkeypatch.setattr(
+        Framework, "step", lambda self, i, t, lr: seen.extend(i.sum(axis=(1, 2, 3)).tolist()) or step(self, i, t, lr)
+    )
+    train(**arguments)
+    first, second = seen[:20], seen[20:]
+    assert len(set(first)) == 20
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_balanced_class_weights():
+    assert balanced_weights(np.array([6, 0, 2])) == pytest.approx([8 / 12, 0.0, 8 / 4])
+
+
+def test_balanced_weights_reach_the_loss(study):
+    splits = ("train", "train", "test") * 6 + ("val",) * 4
+    arguments = study(splits=splits, epochs=1, loss={"name": "cross_entropy", "class_weights": "balanced"})
+    train(**arguments)
+    weights = read_checkpoint(Path(arguments["out"], "best.npz")).meta["identity"]["settings"]["loss"]["class_weights"]
+    classes = np.arange(22)[[s == "train" for s in splits]] % 2
+    assert weights == pytest.approx(balanced_weights(np.bincount(classes)))
+
+
+def test_log_lines(study, caplog):
+    arguments = study()
+    with caplog.at_level("INFO", logger="rvkernels"):
+        train(**arguments)
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("epoch ")]
+    assert len(lines) == 3
+    assert all("chips/s" in line and "data wait" in line for line in lines)
+
+
+def test_log_csv_has_plain_lines(study):
+    arguments = study()
+    train(**arguments)
+    text = Path(arguments["out"], "log.csv").read_bytes().decode()
+    assert "\r" not in text
+    names = next(csv.reader(io.StringIO(text)))
+    assert names[:6] == ["epoch", "step", "lr", "train_loss", "val_accuracy", "val_macro_f1"]
+    assert tuple(names[6:]) == TIMES
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"framework": "referense"}, "no 'referense' in rvkernels/frameworks/; .*Did you mean 'reference'"),
+        ({"model": "resnett"}, "Did you mean 'resnet'"),
+        ({"model": "unet"}, "model 'unet' is for segmentation, but the task is classification"),
+        ({"model_settings": {"widht": 3}}, "model 'cnn': unknown setting 'widht'; .*Did you mean 'width'"),
+        ({"task": "segmentation", "model": "unet", "model_settings": {}}, "these chips are for classification"),
+        ({"classes": ["water"]}, "label 1 is no class id"),
+        ({"bands": ["red", "green"]}, "chips have 3 bands, but the study names 2"),
+        ({"weights": "nowhere.npz"}, "nowhere.npz"),
+        ({"model_settings": {"width": 8, "blocks": 2}}, r"weights\.npz: .* has shape"),
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_wrong_arguments_are_named_before_work(study, change, words):
+    arguments = {**study(), **change}
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        train(**arguments)
+    assert not Path(arguments["out"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epoch": 3}, "train: unknown setting 'epoch'; .*Did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch": 21}, "20 chips, fewer than one batch of 21"),
+        ({"batch": 2.5}, r"batch is 2\.5"),
+        ({"metric": "acuracy"}, "no 'acuracy'; .*Did you mean 'accuracy'"),
+        ({"loss": {"name": "detection"}}, "does not fit"),
+        ({"optimizer": {"name": "sgd", "momentom": 0.9}}, "Did you mean 'momentum'"),
+        ({"schedule": {"name": "one_cycle"}}, "train: schedule: 'lr' is missing"),
+        ({"augment": {"flipp": True}}, r"train: augment.*flipp"),
+        ({"assign": {"radius": 2}}, "train: assign: unknown setting 'radius'"),
+        ({"early_stopping": {"patients": 2}}, "unknown setting 'patients'"),
+        ({"early_stopping": {"patience": 0}}, "patience is 0"),
+        ({"checkpoint_minutes": -1}, "checkpoint_minutes is -1"),
+        ({"checkpoint_steps": 0}, "checkpoint_steps is 0"),
+        ({"precision": "float8"}, "float8"),
+        ({"kernel": "cuda"}, "cuda"),
+    ],
+)
+def test_wrong_settings_are_named_before_work(study, settings, words):
+    arguments = study(**settings)
+    with pytest.raises(ValueError, match=words):
+        train(**arguments)
+    assert not Path(arguments["out"]).exists()
+
+
+def test_a_split_without_labels_is_named(study):
+    arguments = study("detection")
+    starts = np.minimum(np.arange(29), 20).astype(np.int64)  # boxes of the training chips only
+    for name in ("boxes", "box_class"):
+        path = Path(arguments["chips"], f"{name}.npy")
+        np.save(path, np.load(path)[:20])
+    np.save(Path(arguments["chips"], "box_start.npy"), starts)
+    with pytest.raises(ValueError, match="split 'val' has no label"):
+        train(**arguments)
+
+
+def test_an_empty_split_is_named(study):
+    with pytest.raises(ValueError, match="no chip is in split 'val'"):
+        train(**study(splits=("train",) * 8))
+
+
+def test_settings_are_complete():
+    assert set(complete_settings()) == set(training.registry.parameters(complete_settings))
