@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import warnings
 from typing import Callable
 
 import numpy as np
+
+# OpenMP reads this when PyTorch loads it. By default its waiting threads spin, and so keep the thread that prepares
+# batches from a core: measured on two busy cores, a step takes several times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 import torch.nn.functional as functional
 from torch import nn
