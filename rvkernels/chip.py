@@ -159,8 +159,14 @@ def plan(
         )
         return Piece(scene, region.split, found, classes).take(classes >= 0)
 
+    def reads(region: Region) -> bool:
+        scene = scenes[region.scene]
+        return scene.aoi is not None or (task == "classification" and scene.class_name is None)
+
     with ThreadPoolExecutor(_workers(threads)) as pool:
-        return [p for p in pool.map(piece, range(len(regions))) if len(p.windows)]
+        jobs = {i: pool.submit(piece, i) for i, region in enumerate(regions) if reads(region)}
+        pieces = [jobs[i].result() if i in jobs else piece(i) for i in range(len(regions))]
+    return [p for p in pieces if len(p.windows)]
 
 
 def chip(
