@@ -292,8 +292,8 @@ def test_the_greatest_area_wins_not_the_greatest_ratio(tmp_path):
 def test_cells(tmp_path):
     features = [
         (square(0, 0, 10), {"class_id": 2}),
-        (square(0, 10, 6), {"class_id": 0}),  # twice the same place: it counts once
-        (square(0, 10, 6), {"class_id": 0}),
+        (square(0, 10, 6), {"class_id": 0}),  # where the two overlap counts once
+        (square(2, 12, 6), {"class_id": 0}),
         (square(0, 20, 7), {"class_id": 1}),
         (square(0, 30, 10), {"class_id": 2}),  # a tie of two classes: the lowest id
         (square(0, 30, 10), {"class_id": 1}),
@@ -304,11 +304,11 @@ def test_cells(tmp_path):
     features = labels.load_features(scene, CLASSES)
     np.testing.assert_allclose(
         labels.class_areas(features, windows, 3),
-        [[0, 0, 100], [36, 0, 0], [0, 49, 0], [0, 100, 100], [0, 0, 0], [0, 0, 0]],
+        [[0, 0, 100], [56, 0, 0], [0, 49, 0], [0, 100, 100], [0, 0, 0], [0, 0, 0]],
     )
-    assert labels.cells(scene, windows, CLASSES).tolist() == [2, -1, -1, 1, -1, -1]
-    assert labels.cells(scene, windows, CLASSES, min_share=0.4, background="road").tolist() == [2, 2, 1, 1, 2, 2]
-    assert labels.cells(scene, windows, CLASSES, min_share=0.3).tolist() == [2, 0, 1, 1, -1, -1]
+    assert labels.cells(scene, windows, CLASSES).tolist() == [2, 0, -1, 1, -1, -1]
+    assert labels.cells(scene, windows, CLASSES, min_share=0.4, background="road").tolist() == [2, 0, 1, 1, 2, 2]
+    assert labels.cells(scene, windows, CLASSES, min_share=0.6).tolist() == [2, -1, -1, 1, -1, -1]
     # The order of the windows, and which there are, does not change their classes.
     assert labels.cells(scene, windows[[3, 0]], CLASSES).tolist() == [1, 2]
     assert labels.cells(scene, windows[:0], CLASSES).tolist() == []

@@ -101,7 +101,7 @@ std::shared_ptr<const Archives::Directory> Archives::directory(const std::string
   return known;
 }
 
-Image Archives::open(const std::string& path, Quiet& quiet) {
+Image Archives::open(const std::string& path, Quiet& quiet, bool pixels_only) {
   Image image;
   std::string archive, name;
   if (split_path(path, archive, name)) {
@@ -133,7 +133,9 @@ Image Archives::open(const std::string& path, Quiet& quiet) {
       }
     }
   }
-  image.dataset_ = rvk::open(path, quiet);
+  const std::string leaf = path.substr(path.rfind('/') + 1);
+  const char* const alone[] = {leaf.c_str(), nullptr};
+  image.dataset_ = rvk::open(path, quiet, pixels_only ? alone : nullptr);
   return image;
 }
 

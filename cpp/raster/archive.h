@@ -39,8 +39,9 @@ class Image {
 // Archives seen by one call, shared by its threads.
 class Archives {
  public:
-  // As rvk::open. Sidecars (same name up to the first dot) are honoured: an image that has one goes through GDAL.
-  Image open(const std::string& path, Quiet& quiet);
+  // As rvk::open. In archives, an image with a sidecar (same name up to the first dot) goes through GDAL. With
+  // `pixels_only` GDAL is not to look for sidecars in folders either: what they say of CRS and nodata is not wanted.
+  Image open(const std::string& path, Quiet& quiet, bool pixels_only = false);
 
  private:
   struct Member {

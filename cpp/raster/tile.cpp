@@ -363,7 +363,7 @@ void Many::read(void* out, int threads) {
       [&](int64_t begin, int64_t end) {
         Quiet quiet;
         for (int64_t i = begin; i < end; ++i) {
-          const Image image = state_->archives.open(paths_[i], quiet);
+          const Image image = state_->archives.open(paths_[i], quiet, true);
           Bands bands = bands_of(*image);
           const std::string dtype = type_name(common_type(*image));
           if (image->GetRasterYSize() != rows || image->GetRasterXSize() != cols ||
