@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -56,18 +56,22 @@ class Normalisation:
 
     @staticmethod
     def read(path: str | Path, bands: int) -> Normalisation:
-        """From statistics.json. A band that never varies gets the standard deviation 1, so that it becomes 0.
+        """From statistics.json; see `of`."""
+        return Normalisation.of(read_json(path), bands, str(path))
 
-        Raises ValueError naming the file when mean or std is missing, not one number per band, or not finite.
+    @staticmethod
+    def of(statistics: object, bands: int, where: str = "statistics") -> Normalisation:
+        """From what statistics.json holds. A band that never varies gets the standard deviation 1, so it becomes 0.
+
+        Raises ValueError naming `where` when mean or std is missing, not one number per band, or not finite.
         """
-        content = read_json(path)
         values = []
         for key in ("mean", "std"):
-            if not isinstance(content, dict) or key not in content:
-                raise ValueError(f"{path}: {key!r} is missing; run `rvk analyze` again")
-            value = np.asarray(content[key], dtype=np.float64)
+            if not isinstance(statistics, Mapping) or key not in statistics:
+                raise ValueError(f"{where}: {key!r} is missing; run `rvk analyze` again")
+            value = np.asarray(statistics[key], dtype=np.float64)
             if value.shape != (bands,) or not np.isfinite(value).all():
-                raise ValueError(f"{path}: {key} is {content[key]}, expected {bands} finite numbers, one per band")
+                raise ValueError(f"{where}: {key} is {statistics[key]}, expected {bands} finite numbers, one per band")
             values.append(value.astype(np.float32))
         mean, std = values
         return Normalisation(mean, np.where(std > 0, std, np.float32(1)))
