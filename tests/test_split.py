@@ -81,11 +81,10 @@ def test_blocks_of_different_splits_are_a_margin_apart(rows, cols, size, margin,
             assert window.shape == (r.rows, r.cols)
             assert (window == -1).all()
             window[:] = SPLITS.index(r.split)
-        for part in range(3):
-            near = np.zeros_like(owner, bool)
-            for i, j in zip(*np.nonzero(owner == part)):
-                near[max(i - margin, 0) : i + margin + 1, max(j - margin, 0) : j + margin + 1] = True
-            assert not np.any(near & (owner >= 0) & (owner != part))
+        for r in (r for r in regions if r.scene == name):
+            top, left = max(r.row - margin, 0), max(r.col - margin, 0)
+            near = owner[top : r.row + r.rows + margin, left : r.col + r.cols + margin]
+            assert set(near[near >= 0].tolist()) == {SPLITS.index(r.split)}
         if margin == 0:
             assert (owner >= 0).all()
 
