@@ -31,19 +31,19 @@ inline __attribute__((always_inline)) void philox_rounds(uint32_t (&x)[4][lanes]
   }
 }
 
-// Sixteen blocks whose counters are (first + i, op, sample, epoch), written block after block: 64 words. The first
-// counter word wraps around at 2^32.
-inline __attribute__((always_inline)) void philox_16(uint32_t first, uint32_t op, uint32_t sample, uint32_t epoch,
+// 32 blocks whose counters are (first + i, op, sample, epoch), written block after block: 128 words. The first counter
+// word wraps around at 2^32. GCC unrolls 16 lanes or fewer whole, and then mostly fails to vectorise them.
+inline __attribute__((always_inline)) void philox_32(uint32_t first, uint32_t op, uint32_t sample, uint32_t epoch,
                                                      PhiloxKey key, uint32_t* words) {
-  uint32_t x[4][16];
-  for (int i = 0; i < 16; ++i) {
+  uint32_t x[4][32];
+  for (int i = 0; i < 32; ++i) {
     x[0][i] = first + static_cast<uint32_t>(i);
     x[1][i] = op;
     x[2][i] = sample;
     x[3][i] = epoch;
   }
-  philox_rounds<16>(x, key);
-  for (int i = 0; i < 16; ++i)
+  philox_rounds<32>(x, key);
+  for (int i = 0; i < 32; ++i)
     for (int w = 0; w < 4; ++w) words[4 * i + w] = x[w][i];
 }
 

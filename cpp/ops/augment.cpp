@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../dispatch.h"
@@ -55,12 +57,13 @@ struct Taps {
   explicit Taps(size_t n) : top_left(n), top_right(n), bottom_left(n), bottom_right(n), x(n), y(n) {}
 };
 
-RVK_CLONES void find_taps(const Line& line, int64_t rows, int64_t cols, int64_t bands, int32_t* top_left,
-                          int32_t* top_right, int32_t* bottom_left, int32_t* bottom_right, float* wx, float* wy) {
+RVK_CLONES void find_taps(const Line& line, int64_t rows, int64_t cols, int64_t bands, int32_t* __restrict top_left,
+                          int32_t* __restrict top_right, int32_t* __restrict bottom_left,
+                          int32_t* __restrict bottom_right, float* __restrict wx, float* __restrict wy) {
   const auto last_row = static_cast<int32_t>(rows - 1), last_col = static_cast<int32_t>(cols - 1);
   const auto row_step = static_cast<int32_t>(cols * bands), col_step = static_cast<int32_t>(bands);
-  for (int64_t c = line.begin; c < line.end; ++c) {
-    const int64_t y = line.y + c * line.dy - kHalf, x = line.x + c * line.dx - kHalf;
+  int64_t y = line.y + line.begin * line.dy - kHalf, x = line.x + line.begin * line.dx - kHalf;
+  for (int64_t c = line.begin; c < line.end; ++c, y += line.dy, x += line.dx) {
     const auto row = static_cast<int32_t>(y >> 32), col = static_cast<int32_t>(x >> 32);
     wy[c] = static_cast<float>(static_cast<int32_t>((y & (kOne - 1)) >> 8)) * 0x1p-24f;
     wx[c] = static_cast<float>(static_cast<int32_t>((x & (kOne - 1)) >> 8)) * 0x1p-24f;
@@ -73,20 +76,67 @@ RVK_CLONES void find_taps(const Line& line, int64_t rows, int64_t cols, int64_t 
   }
 }
 
+using Float4 = float __attribute__((vector_size(16)));
+
+using Int4 = int32_t __attribute__((vector_size(16)));
+
+// Four values, from any address. Integers come as whole words, which shifts take apart (the least byte is first in
+// memory): compilers convert a vector of four bytes one by one.
+inline __attribute__((always_inline)) Float4 load4(const float* from) {
+  Float4 four;
+  std::memcpy(&four, from, sizeof four);
+  return four;
+}
+
+inline __attribute__((always_inline)) Float4 load4(const uint8_t* from) {
+  int32_t word;
+  std::memcpy(&word, from, sizeof word);
+  const Int4 four = (Int4{word, word, word, word} >> Int4{0, 8, 16, 24}) & 255;
+  return __builtin_convertvector(four, Float4);
+}
+
+inline __attribute__((always_inline)) Float4 load4(const uint16_t* from) {
+  int32_t words[2];
+  std::memcpy(words, from, sizeof words);
+  const Int4 four = (Int4{words[0], words[0], words[1], words[1]} >> Int4{0, 16, 0, 16}) & 65535;
+  return __builtin_convertvector(four, Float4);
+}
+
+// Bands [k, k + 4) of one output pixel.
 template <typename T>
-inline __attribute__((always_inline)) void blend_taps(const T* chip, const Taps& taps, int64_t begin, int64_t end,
-                                                      int64_t bands, float* values) {
+inline __attribute__((always_inline)) void blend4(const T* a, const T* b, const T* d, const T* e, int64_t k, float wx,
+                                                  float wy, float* to) {
+  const Float4 p = load4(a + k), q = load4(d + k);
+  const Float4 top = p + (load4(b + k) - p) * wx;
+  const Float4 bottom = q + (load4(e + k) - q) * wx;
+  const Float4 value = top + (bottom - top) * wy;
+  std::memcpy(to + k, &value, sizeof value);
+}
+
+// Writes pixels [begin, end) of a row of values and up to one value after them. `size` is the number of values in the
+// chip, beyond which nothing may be read.
+template <typename T>
+inline __attribute__((always_inline)) void blend_taps(const T* chip, int64_t size, const Taps& taps, int64_t begin,
+                                                      int64_t end, int64_t bands, float* values) {
   const int32_t *top_left = taps.top_left.data(), *top_right = taps.top_right.data();
   const int32_t *bottom_left = taps.bottom_left.data(), *bottom_right = taps.bottom_right.data();
+  const float *x = taps.x.data(), *y = taps.y.data();
   for (int64_t c = begin; c < end; ++c) {
     const T *a = chip + top_left[c], *b = chip + top_right[c], *d = chip + bottom_left[c], *e = chip + bottom_right[c];
-    const float wx = taps.x[static_cast<size_t>(c)], wy = taps.y[static_cast<size_t>(c)];
+    const float wx = x[c], wy = y[c];
     float* to = values + c * bands;
-    for (int64_t k = 0; k < bands; ++k) {
-      const float p = static_cast<float>(a[k]), q = static_cast<float>(d[k]);
-      const float top = p + (static_cast<float>(b[k]) - p) * wx;
-      const float bottom = q + (static_cast<float>(e[k]) - q) * wx;
-      to[k] = top + (bottom - top) * wy;
+    if (bands >= 4) {
+      for (int64_t k = 0; k + 4 <= bands; k += 4) blend4(a, b, d, e, k, wx, wy, to);
+      if (bands % 4 != 0) blend4(a, b, d, e, bands - 4, wx, wy, to);
+    } else if (bands == 3 && bottom_right[c] + 4 <= size) {
+      blend4(a, b, d, e, 0, wx, wy, to);  // the fourth value belongs to the next pixel, which is written next
+    } else {
+      for (int64_t k = 0; k < bands; ++k) {
+        const float p = static_cast<float>(a[k]), q = static_cast<float>(d[k]);
+        const float top = p + (static_cast<float>(b[k]) - p) * wx;
+        const float bottom = q + (static_cast<float>(e[k]) - q) * wx;
+        to[k] = top + (bottom - top) * wy;
+      }
     }
   }
 }
@@ -114,15 +164,16 @@ inline __attribute__((always_inline)) void with_bands(int64_t bands, F&& f) {
 }
 
 // One cloned function per pixel type, since target_clones does not reach into templates.
-#define RVK_SAMPLERS(T)                                                                                          \
-  RVK_CLONES void interpolate(const T* chip, const Taps& taps, const Line& line, int64_t bands, float* values) { \
-    with_bands(                                                                                                  \
-        bands, [&](auto b)                                                                                       \
-                   __attribute__((always_inline)) { blend_taps(chip, taps, line.begin, line.end, b, values); }); \
-  }                                                                                                              \
-  RVK_CLONES void take(const T* from, int64_t step, int64_t count, int64_t bands, float* values) {               \
-    with_bands(                                                                                                  \
-        bands, [&](auto b) __attribute__((always_inline)) { take_pixels(from, step, count, b, values); });       \
+#define RVK_SAMPLERS(T)                                                                                                \
+  RVK_CLONES void interpolate(const T* chip, int64_t size, const Taps& taps, const Line& line, int64_t bands,          \
+                              float* values) {                                                                         \
+    with_bands(                                                                                                        \
+        bands, [&](auto b)                                                                                             \
+                   __attribute__((always_inline)) { blend_taps(chip, size, taps, line.begin, line.end, b, values); }); \
+  }                                                                                                                    \
+  RVK_CLONES void take(const T* from, int64_t step, int64_t count, int64_t bands, float* values) {                     \
+    with_bands(                                                                                                        \
+        bands, [&](auto b) __attribute__((always_inline)) { take_pixels(from, step, count, b, values); });             \
   }
 RVK_SAMPLERS(uint8_t)
 RVK_SAMPLERS(uint16_t)
@@ -165,18 +216,21 @@ RVK_CLONES void scale_to(float* to, const float* from, int64_t count, float weig
   for (int64_t i = 0; i < count; ++i) to[i] = weight * from[i];
 }
 
-// values[begin, end) of a row whose noise starts at block `first`.
+// Adds to values[begin, end) of a row whose noise starts at block `first`.
 RVK_CLONES void add_noise(float* values, int64_t begin, int64_t end, float strength, uint32_t first, uint32_t op,
                           uint32_t sample, uint32_t epoch, PhiloxKey key) {
-  uint32_t words[64];
-  for (int64_t at = begin & ~int64_t{3}; at < end; at += 64) {
-    philox_16(first + static_cast<uint32_t>(at / 4), op, sample, epoch, key, words);
-    const int64_t skip = std::max<int64_t>(0, begin - at), count = std::min<int64_t>(64, end - at);
-    float* to = values + at;
-    for (int64_t i = skip; i < count; ++i) {
-      const uint32_t w = words[i];
-      const uint32_t sum = (w & 255) + ((w >> 8) & 255) + ((w >> 16) & 255) + (w >> 24);
-      to[i] += static_cast<float>(static_cast<int32_t>(sum) - 510) * strength;
+  float steps[128];
+  for (int64_t at = begin & ~int64_t{3}; at < end; at += 128) {
+    uint32_t words[128];
+    philox_32(first + static_cast<uint32_t>(at / 4), op, sample, epoch, key, words);
+    for (int i = 0; i < 128; ++i) {
+      const uint32_t pairs = (words[i] & 0x00FF00FF) + ((words[i] >> 8) & 0x00FF00FF);
+      steps[i] = static_cast<float>(static_cast<int32_t>((pairs & 0xFFFF) + (pairs >> 16)) - 510) * strength;
+    }
+    if (at >= begin && at + 128 <= end) {
+      for (int64_t i = 0; i < 128; ++i) values[at + i] += steps[i];
+    } else {
+      for (int64_t i = std::max(at, begin); i < std::min(at + 128, end); ++i) values[i] += steps[i - at];
     }
   }
 }
@@ -188,7 +242,7 @@ class Worker {
       : job_(job),
         width_(job.out_cols * job.bands),
         pad_(job.radius ? (job.taps - 1) * job.bands : 0),
-        padded_(static_cast<size_t>(width_ + 2 * pad_)),
+        padded_(static_cast<size_t>(width_ + 2 * pad_ + 1)),  // blend_taps writes one value too many
         taps_(static_cast<size_t>(job.out_cols)),
         mean_(repeat_bands(job.mean, job.bands, job.out_cols)),
         inverse_(repeat_bands(job.inverse, job.bands, job.out_cols)),
@@ -226,11 +280,14 @@ class Worker {
   float* row() { return padded_.data() + pad_; }
 
   void read(int64_t chip, const Line& line, bool copy) {
-    const int64_t bands = job_.bands, first = chip * job_.rows * job_.cols * bands;
-    float* to = row();
-    std::copy(fill_.data(), fill_.data() + line.begin * bands, to);
-    std::copy(fill_.data() + line.end * bands, fill_.data() + width_, to + line.end * bands);
-    if (line.begin >= line.end) return;
+    const int64_t bands = job_.bands;
+    std::copy(fill_.data(), fill_.data() + line.begin * bands, row());
+    if (line.begin < line.end) read_inside(chip * job_.rows * job_.cols * bands, line, copy, row());
+    std::copy(fill_.data() + line.end * bands, fill_.data() + width_, row() + line.end * bands);
+  }
+
+  void read_inside(int64_t first, const Line& line, bool copy, float* to) {
+    const int64_t bands = job_.bands;
     if (copy && line.dy == 0 && line.dx == kOne) {
       const int64_t pixel = (line.y >> 32) * job_.cols + (line.x >> 32) + line.begin;
       return widen(job_.images, first + pixel * bands, (line.end - line.begin) * bands, to + line.begin * bands);
@@ -251,7 +308,7 @@ class Worker {
     if (!copy) {
       find_taps(line, job_.rows, job_.cols, bands, taps_.top_left.data(), taps_.top_right.data(),
                 taps_.bottom_left.data(), taps_.bottom_right.data(), taps_.x.data(), taps_.y.data());
-      return interpolate(chip, taps_, line, bands, to);
+      return interpolate(chip, job_.rows * job_.cols * bands, taps_, line, bands, to);
     }
     const int64_t y = (line.y + line.begin * line.dy) >> 32, x = (line.x + line.begin * line.dx) >> 32;
     const int64_t from = (y * job_.cols + x) * bands;
