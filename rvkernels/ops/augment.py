@@ -3,7 +3,7 @@
 Settings (all optional; `check_settings` knows the ranges). Every amount is drawn evenly from its range for each chip:
 
     flip: true            top-bottom and left-right, each for every second chip
-    turn: true            0 to 3 quarter turns counter-clockwise; only half turns when the output is not square
+    turn: true            0 to 3 quarter turns; only half turns when the output is not square
     crop: true            output window anywhere in a larger chip; otherwise in its middle
     scale: [0.8, 1.25]    zoom factor (log-even); above 1 makes objects larger
     rotate: 15            degrees either way

@@ -78,6 +78,28 @@ def test_flips_and_turns_give_each_of_the_symmetries_exactly(shape, kernel):
     assert len(seen) == {9: 8, 6: 4, 1: 1}[shape[1]]
 
 
+def test_each_symmetry_is_as_likely():
+    image = chips((1, 5, 5, 1))
+    turned = plain(image.repeat(400, axis=0), settings={"turn": True}).images
+    counts = [np.all(turned == np.rot90(image[0], k), axis=(1, 2, 3)).sum() for k in range(4)]
+    assert sum(counts) == 400
+    assert min(counts) > 70
+    flipped = plain(image.repeat(400, axis=0), settings={"flip": True}).images
+    for axes in ((0,), (1,), (0, 1), ()):
+        assert 70 < np.all(flipped == np.flip(image[0], axes), axis=(1, 2, 3)).sum() < 130
+
+
+@pytest.mark.parametrize("more", [{}, {"rotate": 1e-3}])
+def test_shift_covers_its_range_both_ways(more):
+    labels = np.zeros((300, 20, 40), np.uint8)
+    labels[:, 10, 20] = 1
+    found = plain(np.zeros((300, 20, 40, 1), np.uint8), settings={"shift": 0.2, **more}, labels=labels).labels
+    moved_by = np.argwhere(found == 1)[:, 1:] - (10, 20)
+    assert len(moved_by) == 300
+    np.testing.assert_array_equal(moved_by.min(axis=0), [-4, -8])
+    np.testing.assert_array_equal(moved_by.max(axis=0), [4, 8])
+
+
 def moved(images, moves, **more):
     """The batch that the geometry `moves`, a (2, 2) matrix on (y, x) about the middle, makes of every chip."""
     size = images.shape[1:3]
@@ -284,15 +306,18 @@ def test_cutout_and_channel_drop_put_the_fill():
 
 def test_small_boxes_stay_where_nothing_is_lost_and_cut_ones_go():
     images = np.zeros((1, 10, 10, 1), np.uint8)
-    boxes = np.array([[1, 1, 2, 2.5], [3, 3, 8, 8], [0, 0, 4, 4]], np.float32)
-    arguments = {"boxes": boxes, "box_start": np.array([0, 3])}
+    boxes = np.array([[1, 1, 2, 2.5], [3, 3, 8, 8], [0, 0, 4, 4], [3, 0, 7, 3.9], [0, 0, 6.9, 9]], np.float32)
+    arguments = {"boxes": boxes, "box_start": np.array([0, 5])}
     same = plain(images, **arguments)
     np.testing.assert_array_equal(same.boxes, boxes)
-    np.testing.assert_array_equal(same.box_keep, [0, 1, 2])
-    cut = plain(images, size=(4, 4), **arguments)  # rows and columns 3 to 7
-    np.testing.assert_array_equal(cut.boxes, [[0, 0, 4, 4]])
-    np.testing.assert_array_equal(cut.box_keep, [1])
-    np.testing.assert_array_equal(cut.box_start, [0, 1])
+    np.testing.assert_array_equal(same.box_keep, np.arange(5))
+    # Rows and columns 3 to 7. The last box keeps 15.6 of 62.1 square pixels: a little more than a quarter.
+    cut = plain(images, size=(4, 4), **arguments)
+    np.testing.assert_array_equal(cut.boxes, np.array([[0, 0, 4, 4], [0, 0, 3.9, 4]], np.float32))
+    np.testing.assert_array_equal(cut.box_keep, [1, 4])
+    boxes[4, 3] = 9.5
+    np.testing.assert_array_equal(plain(images, size=(4, 4), **arguments).box_keep, [1])
+    np.testing.assert_array_equal(cut.box_start, [0, 2])
     halved = moved(images, [[4, 0], [0, 4]], **arguments)
     assert len(halved.boxes) == 0
 
