@@ -33,8 +33,8 @@ def check_settings(settings: dict, where: str = "split") -> None:
                 scenes of the training groups
     by: scene   train, val, test: shares of the scenes that add up to 1 (0.7, 0.15, 0.15), drawn by `seed`; scenes that
                 have a class are drawn class by class
-    by: blocks  shares of square blocks of `size` pixels in every scene, drawn by `seed`; blocks lose `margin` pixels
-                along every edge to a block of another split
+    by: blocks  shares of square blocks of `size` pixels in every scene, drawn by `seed`; `margin` pixels between blocks
+                of different splits are in none
     """
     by = settings.get("by")
     if by not in KEYS:
@@ -193,9 +193,10 @@ def _blocks(scenes: list[Scene], settings: dict) -> list[Region]:
     """Blocks of every scene, dealt out scene by scene.
 
     The blocks of a scene fill it: its rows are cut into round(rows / size) strips of nearly equal height, and so its
-    columns. Each block shrinks by `margin` on the edges it shares with a block of another split, so that pixels of
-    different splits are at least `margin` rows or columns apart. That holds for blocks that meet at a corner too: where
-    they differ, one of them differs from the block between them.
+    columns. A block loses `margin` rows at its top where the block above is of another split, and columns at its left
+    likewise; and rows when only the block above and to the left is. So pixels of different splits are at least `margin`
+    rows or columns apart; blocks that meet at their other corners are, since one of them differs from the block above
+    it or to its left.
     """
     size, margin = settings["size"], settings.get("margin", 0)
     shares = _shares(settings)
@@ -210,15 +211,18 @@ def _blocks(scenes: list[Scene], settings: dict) -> list[Region]:
         parts = parts.reshape(shape)
         for i in range(shape[0]):
             for j in range(shape[1]):
-                top, left, bottom, right = _cut(parts, i, j, margin)
-                row, col = rows[i] + top, cols[j] + left
+                above, left, corner = (
+                    i >= di and j >= dj and parts[i - di, j - dj] != parts[i, j] for di, dj in ((1, 0), (0, 1), (1, 1))
+                )
+                row = rows[i] + margin * (above or (corner and not left))
+                col = cols[j] + margin * left
                 regions.append(
                     Region(
                         scene.id,
                         int(row),
                         int(col),
-                        int(rows[i + 1] - bottom - row),
-                        int(cols[j + 1] - right - col),
+                        int(rows[i + 1] - row),
+                        int(cols[j + 1] - col),
                         SPLITS[parts[i, j]],
                     )
                 )
@@ -228,13 +232,3 @@ def _blocks(scenes: list[Scene], settings: dict) -> list[Region]:
 def _edges(n: int, size: int) -> np.ndarray:
     """Where 0 .. n is cut into pieces of about `size`, both ends included."""
     return np.linspace(0, n, max(1, round(n / size)) + 1).round().astype(int)
-
-
-def _cut(parts: np.ndarray, i: int, j: int, margin: int) -> tuple[int, int, int, int]:
-    """Pixels that block (i, j) loses at the top, left, bottom and right."""
-
-    def other(di: int, dj: int) -> bool:
-        a, b = i + di, j + dj
-        return 0 <= a < parts.shape[0] and 0 <= b < parts.shape[1] and parts[a, b] != parts[i, j]
-
-    return margin * other(-1, 0), margin * other(0, -1), margin * other(1, 0), margin * other(0, 1)

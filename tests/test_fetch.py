@@ -52,7 +52,7 @@ class Server:
         if data is None or what in ("404", "500", "503"):
             handler.send_error(int(what) if what.isdigit() else 404)
             return
-        if what == "wrong":
+        if what in ("wrong", "wrong drop"):
             data = b"x" * len(data)
         tag = '"%s"' % ("changed" if what == "changed" else "first")
         start = 0
@@ -66,7 +66,7 @@ class Server:
         handler.send_header("ETag", tag)
         handler.end_headers()
         body = data[start:]
-        handler.wfile.write(body[: len(body) // 2] if what == "drop" else body)
+        handler.wfile.write(body[: len(body) // 2] if "drop" in what else body)
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -134,8 +134,9 @@ def test_without_range_support_it_starts_again(serve, tmp_path):
 
 
 def test_a_file_that_changes_between_pieces_is_fetched_whole(serve, tmp_path):
-    server = serve({"a.bin": DATA}, "drop", "changed")
+    server = serve({"a.bin": DATA}, "wrong drop", "changed")
     assert obtain(entry(urls=(f"{server.url}/a.bin",)), tmp_path).read_bytes() == DATA
+    assert [r is None for _, r in server.requests] == [True, False]
 
 
 def test_a_bad_beginning_is_found_and_fetched_once_more(serve, tmp_path):
@@ -297,8 +298,9 @@ def test_archive_whose_members_leave_it(tmp_path, name):
         check_archive(path, "x.zip")
 
 
-def _obtain_in_a_process(wanted: dict, folder: Path, mirror: Path) -> None:
+def _obtain_in_a_process(ready, wanted: dict, folder: Path, mirror: Path) -> None:
     logging.disable()
+    ready.set()
     obtain(wanted, folder, mirror)
 
 
@@ -310,8 +312,10 @@ def test_two_processes_take_turns(tmp_path):
     with (folder / ".a.bin.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         context = multiprocessing.get_context("spawn")
-        other = context.Process(target=_obtain_in_a_process, args=(entry(), folder, mirror))
+        ready = context.Event()
+        other = context.Process(target=_obtain_in_a_process, args=(ready, entry(), folder, mirror))
         other.start()
+        assert ready.wait(60)
         other.join(0.5)
         assert other.is_alive()
         assert not (folder / "a.bin").exists()
