@@ -50,6 +50,11 @@ def baseline(
     """
     registry.check_parameters(complete_settings, settings, "baseline")
     settings = complete_settings(**settings)
+    predict_settings = dict(predict_settings)
+    if task == "segmentation":
+        # Windows need no overlap, since no pixel depends on another; and speckle makes no areas worth a polygon.
+        predict_settings.update(stride=None if predict_settings.get("crop") else predict_settings.get("size"))
+        predict_settings["polygons"] = False
     predict_settings = predict.for_task(predict_settings, task)
     opened = Chips.open(chips)
     if opened.task != task:
@@ -148,14 +153,18 @@ class Logistic:
     converged: bool
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """(..., features) -> (..., classes) float64."""
-        return (features - self.mean) / self.std @ self.weight + self.bias
+        """(..., features) -> (..., classes) float32."""
+        weight = self.weight / self.std[:, None]
+        bias = self.bias - self.mean @ weight
+        return features.astype(np.float32) @ weight.astype(np.float32) + bias.astype(np.float32)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(..., features) -> (..., classes) float32."""
-        logits = self.logits(features)
-        scores = np.exp(logits - logits.max(-1, keepdims=True))
-        return (scores / scores.sum(-1, keepdims=True)).astype(np.float32)
+        scores = self.logits(features)
+        scores -= scores.max(-1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(-1, keepdims=True)
+        return scores
 
 
 def fit(features: np.ndarray, labels: np.ndarray, classes: int, *, penalty: float) -> Logistic:

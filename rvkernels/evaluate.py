@@ -1,7 +1,7 @@
 """Predictions against labels: eval.json with Raster Vision's keys and ours.
 
     overall        Raster Vision's items, one per class and the average
-    per_scene      the same by scene id
+    per_scene      the same by scene id; classification: of scenes with several cells
     task, split    what was evaluated
     primary        the name of the task's main metric, a key of the summaries
     summary        {"overall": {metric: value}, "per_scene": {scene: {metric: value}}}; null = undefined
@@ -42,16 +42,19 @@ def evaluate(
     out: str | Path,
     background: str | None = None,
     all_touched: bool = False,
-    min_cover: float = 0.5,
+    min_share: float = 0.5,
     min_area: float = 0.5,
     threads: int = 1,
 ) -> None:
     """Evaluate the folder `predictions` and write `out` (eval.json).
 
     scenes, classes     those of the dataset
-    background, all_touched, min_cover, min_area  as in the settings of rvkernels/chip.py: truth is made as the labels
-                        of the training chips are. A labelled box is to be found when at least `min_area` of it lies in
-                        the predicted region
+    background          class of what no shape covers (segmentation: pixels, classification: cells); None: not counted
+    all_touched         segmentation: burn every pixel a shape touches
+    min_share           classification: share of a cell that a class must cover
+    min_area            detection: share of its area that a labelled box must have in the predicted region to be looked
+                        for; boxes with less are ignored
+    These are to be what the training chips were labelled with (rvkernels/chip.py).
 
     Raises ValueError when the predictions are of other classes or scenes, when a labelled pixel with data has no
     prediction, and when nothing was labelled at all.
@@ -66,7 +69,7 @@ def evaluate(
     how = {
         "background": background,
         "all_touched": all_touched,
-        "min_cover": min_cover,
+        "min_share": min_share,
         "min_area": min_area,
         "threads": threads,
     }
@@ -159,8 +162,7 @@ def _nothing(predictions: Path, what: str) -> ValueError:
 # --- tasks ---------------------------------------------------------------------------------------------------------
 
 
-def _matrix_result(matrices: Mapping[str, np.ndarray], names: Sequence[str], number: type) -> dict:
-    whole = sum(matrices.values())
+def _matrix_result(whole: np.ndarray, matrices: Mapping[str, np.ndarray], names: Sequence[str], number: type) -> dict:
     return {
         "overall": matrix_items(whole, names, number),
         "per_scene": {scene: matrix_items(matrix, names, number) for scene, matrix in matrices.items()},
@@ -189,9 +191,10 @@ def _segmentation(
                     _check_covered(scene, window, truth, found, how["threads"])
                     matrix += confusion(truth, found, len(classes), ignore=labels.IGNORE, threads=how["threads"])
         matrices[name] = matrix
-    if not sum(m.sum() for m in matrices.values()):
+    whole = np.sum(list(matrices.values()), axis=0)
+    if not whole.any():
         raise _nothing(folder, "labelled pixel")
-    return _matrix_result(matrices, made.classes, float)
+    return _matrix_result(whole, matrices, made.classes, float)
 
 
 def _check_covered(scene: Scene, window: np.ndarray, truth: np.ndarray, found: np.ndarray, threads: int) -> None:
@@ -220,7 +223,7 @@ def _classification(
         if scene.class_name is not None:
             truth[start:end] = known.id(scene.class_name, f"scene {name}")
         else:
-            options = {"min_share": how["min_cover"], "background": how["background"]}
+            options = {"min_share": how["min_share"], "background": how["background"]}
             found = labels.cells(scene, some, classes, **options)
             truth[start:end] = np.where(labels.within(some, labels.aoi(scene)), found, -1)
         start = end
@@ -230,9 +233,12 @@ def _classification(
     cells, scores, truth = cells[counted], scores[counted], truth[counted]
     bounds = np.searchsorted(cells[:, 0], np.arange(len(made.scenes) + 1))
     parts = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(made.scenes)}
-    result = _matrix_result(
-        {name: metrics.score_matrix(scores[part], truth[part]) for name, part in parts.items()}, made.classes, int
-    )
+    matrices = {
+        name: metrics.score_matrix(scores[part], truth[part])
+        for name, part in parts.items()
+        if part.stop - part.start > 1
+    }
+    result = _matrix_result(metrics.score_matrix(scores, truth), matrices, made.classes, int)
     result["summary"]["overall"] = metrics.classification_summary(scores, truth)
     result["calibration"] = metrics.calibration(scores, truth)[1]
     return result

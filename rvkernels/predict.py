@@ -7,6 +7,7 @@ where a window is larger than what is there, the image is mirrored at the edge.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,9 @@ from rvkernels.scene import Region, Scene
 
 # What predict_scenes verifies, for the record.
 CHECK = "every score is a finite probability; every region is covered"
+# Windows are read in portions of about so many bytes.
+READ_BYTES = 1 << 26
+
 # Windows (n, rows, cols, bands) in the scenes' dtype -> per window: classification (n, classes) and segmentation
 # (n, rows, cols, classes) float32 probabilities; detection a sequence of (boxes, scores, classes).
 Score = Callable[[np.ndarray], Any]
@@ -136,13 +140,16 @@ def predict(
     statistics        "mean" and "std" per band, of `rvk analyze`
     classes           {"name", "color": "#rrggbb"} in order of class id
     settings          keyword-only parameters of `complete_settings`
+    threads           0 = all cores
     dataset, seed     kept in the record
 
-    out/record.json has every batch's time in the network ("network"; one batch before is not counted: it warms up), the
-    times of reading ("read", in a thread of its own), and all together ("total"); chips_per_s is windows per second in
-    the network. Raises ValueError or FileNotFoundError, one line, before any prediction where possible.
+    out/record.json has every batch's time in the network ("network": normalise, forward, decode; one batch before is
+    not counted: it warms up), the times of reading ("read", in a thread of its own), and all together ("total");
+    chips_per_s is windows per second in the network. Raises ValueError or FileNotFoundError, one line, before any
+    prediction where possible.
     """
     settings = for_task(settings, task)
+    threads = threads or len(os.sched_getaffinity(0))
     bands = len(statistics["mean"])
     network = Network(
         framework,
@@ -239,7 +246,11 @@ def mirror(index: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 class Reader:
-    """Batches of windows of `size`, mirrored where they leave their region; the next batch is read in a thread."""
+    """Batches of windows of `size`, mirrored where they leave their region.
+
+    Windows are read many batches at a time, so that a file is opened and a block decoded once for all windows that need
+    them; the next ones are read in a thread.
+    """
 
     def __init__(
         self,
@@ -256,24 +267,29 @@ class Reader:
         self._open: tuple[str, tile.Raster] | None = None
         self.seconds: list[float] = []
 
-    def __iter__(self) -> Iterator[tuple[list[Window], np.ndarray, np.ndarray | None]]:
-        batches = [self._windows[i : i + self._batch] for i in range(0, len(self._windows), self._batch)]
+    def __iter__(self) -> Iterator[tuple[Sequence[Window], np.ndarray, np.ndarray | None]]:
+        first = self._scenes[self._regions[0].scene]
+        window_bytes = self._size**2 * first.bands * np.dtype(first.dtype).itemsize
+        step = self._batch * max(1, READ_BYTES // (window_bytes * self._batch))
+        parts = [self._windows[i : i + step] for i in range(0, len(self._windows), step)]
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(self._read, batches[0])
-            for number, batch in enumerate(batches):
+            waiting = pool.submit(self._read, parts[0])
+            for number, part in enumerate(parts):
                 images, valid = waiting.result()
-                if number + 1 < len(batches):
-                    waiting = pool.submit(self._read, batches[number + 1])
-                yield batch, images, valid
+                if number + 1 < len(parts):
+                    waiting = pool.submit(self._read, parts[number + 1])
+                for i in range(0, len(part), self._batch):
+                    some = slice(i, i + self._batch)
+                    yield part[some], images[some], None if valid is None else valid[some]
 
-    def _read(self, batch: Sequence[Window]) -> tuple[np.ndarray, np.ndarray | None]:
+    def _read(self, windows: Sequence[Window]) -> tuple[np.ndarray, np.ndarray | None]:
         began = time.perf_counter()
-        places = [self._regions[w.region] for w in batch]
+        places = [self._regions[w.region] for w in windows]
         whole = [self._scenes[p.scene] for p in places]
-        if not self._valid and all(self._is_image(w, p, s) for w, p, s in zip(batch, places, whole)):
+        if not self._valid and all(self._is_image(w, p, s) for w, p, s in zip(windows, places, whole)):
             images, valid = tile.read_many([s.images[0] for s in whole], threads=self._threads), None
         else:
-            parts = [self._scene_part(list(part)) for _, part in itertools.groupby(batch, self._scene_of)]
+            parts = [self._scene_part(list(part)) for _, part in itertools.groupby(windows, self._scene_of)]
             images = np.concatenate([p[0] for p in parts]) if len(parts) > 1 else parts[0][0]
             valid = np.concatenate([p[1] for p in parts]) if self._valid else None
         self.seconds.append(time.perf_counter() - began)
@@ -287,17 +303,17 @@ class Reader:
     def _scene_of(self, window: Window) -> str:
         return self._regions[window.region].scene
 
-    def _scene_part(self, batch: list[Window]) -> tuple[np.ndarray, np.ndarray | None]:
-        scene = self._scenes[self._scene_of(batch[0])]
+    def _scene_part(self, windows: list[Window]) -> tuple[np.ndarray, np.ndarray | None]:
+        scene = self._scenes[self._scene_of(windows[0])]
         if self._open is None or self._open[0] != scene.id:
             self._open = scene.id, tile.Raster(scene.images)
         size = self._size
-        asked = np.array([(w.row, w.col, size, size) for w in batch], np.int64)
+        asked = np.array([(w.row, w.col, size, size) for w in windows], np.int64)
         result = self._open[1].read(asked, valid=self._valid, threads=self._threads)
         images, valid = result if self._valid else (result, None)
         if images.dtype == np.int16:  # no kernel reads it; chips are float32 then too
             images = images.astype(np.float32)
-        for i, window in enumerate(batch):
+        for i, window in enumerate(windows):
             region = self._regions[window.region]
             rows = mirror(window.row + np.arange(size), region.row, region.row + region.rows) - window.row
             cols = mirror(window.col + np.arange(size), region.col, region.col + region.cols) - window.col

@@ -164,7 +164,7 @@ def test_segmentation_of_what_brightness_tells(tmp_path):
     assert 1500 < record["result"]["samples"] < 2000  # pixels without a label are no samples
     assert set(record["times_s"]) == {"sample", "fit"}
     predicted = json.loads((tmp_path / "out/predictions/record.json").read_text())
-    assert predicted["result"] == {"scenes": 1, "windows": 9, "pixels": 64 * 64}
+    assert predicted["result"] == {"scenes": 1, "windows": 4, "pixels": 64 * 64}
     assert len(predicted["times_s"]["network"]) == 1
 
 

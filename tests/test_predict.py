@@ -125,6 +125,20 @@ def test_a_window_multiple_is_padded_not_scored(tmp_path):
     assert (labels[0, ..., 0] == image[..., 0]).all()
 
 
+def test_portions_of_reading_change_nothing(tmp_path, monkeypatch):
+    image = class_image(61, 47)
+    scenes = [make_scene(tmp_path, name, image if name == "a" else image[::-1]) for name in "ab"]
+    regions = [Region(s.id, 0, 0, 61, 47, "test") for s in scenes]
+    monkeypatch.setattr(predict, "READ_BYTES", 16 * 16 * 2 * 9)
+    times, counts = run(tmp_path / "out", "segmentation", by_value, scenes, regions, {"size": 16, "batch": 3})
+    assert counts["windows"] == 2 * 7 * 5
+    assert len(times["read"]) == 8
+    assert len(times["network"]) == 24
+    for name, expected in (("a", image), ("b", image[::-1])):
+        labels = tile.read(tmp_path / f"out/{name}/labels.tif", np.array([[0, 0, 61, 47]]))
+        assert (labels[0, ..., 0] == expected[..., 0]).all()
+
+
 def test_strips_change_nothing(tmp_path, monkeypatch):
     noise = np.random.default_rng(0)
 
