@@ -298,7 +298,8 @@ class Reader:
     def _is_image(self, window: Window, region: Region, scene: Scene) -> bool:
         """True when the window is the whole of a scene that is one image."""
         square = scene.rows == scene.cols == region.rows == region.cols == self._size
-        return square and window.row == window.col == 0 and len(scene.images) == 1
+        plain = len(scene.images) == 1 and scene.dtype in ("uint8", "uint16")
+        return plain and square and window.row == window.col == 0
 
     def _scene_of(self, window: Window) -> str:
         return self._regions[window.region].scene
@@ -309,10 +310,14 @@ class Reader:
             self._open = scene.id, tile.Raster(scene.images)
         size = self._size
         asked = np.array([(w.row, w.col, size, size) for w in windows], np.int64)
-        result = self._open[1].read(asked, valid=self._valid, threads=self._threads)
-        images, valid = result if self._valid else (result, None)
+        source = self._open[1]
+        masked = self._valid or source.dtype.name not in ("uint8", "uint16")
+        result = source.read(asked, valid=masked, threads=self._threads)
+        images, valid = result if masked else (result, None)
         if images.dtype == np.int16:  # no kernel reads it; chips are float32 then too
             images = images.astype(np.float32)
+        if images.dtype == np.float32:  # pixels without data may be NaN; they are 0 in chips too
+            images[valid == 0] = 0
         for i, window in enumerate(windows):
             region = self._regions[window.region]
             rows = mirror(window.row + np.arange(size), region.row, region.row + region.rows) - window.row
@@ -322,7 +327,7 @@ class Reader:
             images[i] = images[i][rows[:, None], cols]
             if valid is not None:
                 valid[i] = valid[i][rows[:, None], cols]
-        return images, valid
+        return images, valid if self._valid else None
 
 
 def _side(regions: Sequence[Region]) -> int:

@@ -12,8 +12,10 @@ import yaml
 from PIL import Image
 
 from rvkernels import raster
+from rvkernels.assemble import Window
 from rvkernels.chip import chip, complete_settings
 from rvkernels.chips import Chips
+from rvkernels.predict import Reader
 from rvkernels.scene import Region, Scene, write_regions, write_scenes
 
 TRANSFORM = (500000.0, 0.5, 0.0, 4000000.0, 0.0, -0.5)
@@ -233,6 +235,10 @@ def test_pixels_without_data(tmp_path):
     assert (chips.images[first, 13] == study.pixels[13, :16]).all()
     assert (chips.labels[first, :12] == 255).all()
     assert (chips.labels[first, 13:] == 0).all()
+    # A prediction sees the same numbers as training.
+    reader = Reader([Window(0, 0, 0)], [study.regions[1]], study.scenes, 16, 1, 1, valid=False)
+    [(_, images, _)] = list(reader)
+    assert (images[0] == chips.images[first]).all()
 
 
 def test_random_chips_stay_in_their_region(tmp_path):
