@@ -1,0 +1,1 @@
+"""How `rvkernels.datasets.towns` draws a scene: city (style) -> layout (geometry) -> paint (pixels) and cover (labels)."""
