@@ -214,6 +214,4 @@ def _draw_scene(folder: Path, name: str, seed: int, size: int, dtype: str) -> No
 
 
 def _write(path: Path, scene: Scene, shapes: list, classes: tuple[str, ...]) -> None:
-    raster.to_geojson(
-        path, scene, [(mapping(p), {"class_id": classes.index(c), "class_name": c}) for c, p in shapes]
-    )
+    raster.to_geojson(path, scene, [(mapping(p), {"class_id": classes.index(c), "class_name": c}) for c, p in shapes])

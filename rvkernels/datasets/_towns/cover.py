@@ -11,7 +11,14 @@ from rvkernels.datasets._towns.paint import lobes
 from rvkernels.datasets._towns.plan import Plan
 
 # What lies on top of what in the picture, and the class of each.
-STACK = (("canopy", "woods"), ("building", "building"), ("road", "road"), ("water", "water"), ("field", "field"))
+STACK = (
+    ("canopy", "woods"),
+    ("building", "building"),
+    ("pool", "water"),
+    ("road", "road"),
+    ("water", "water"),
+    ("field", "field"),
+)
 OVERLAP = 0.02  # pixels that neighbours share, so that rounded coordinates leave no pixel centre between them
 VISIBLE = 0.5  # share of an object that must show for it to be labelled
 
@@ -23,11 +30,11 @@ def _polygons(shape: BaseGeometry, least: float) -> list[Polygon]:
 def _canopy(plan: Plan) -> list[Polygon]:
     """Outlines of the crowns as they are painted, beside the inside of the woods."""
     angle = np.linspace(0, 2 * np.pi, 18, endpoint=False)
-    crowns = [c for c in plan.crowns if c[6]]
+    crowns = [c for c in plan.crowns if c.canopy]
     rings = np.empty((len(crowns), len(angle), 2))
-    for ring, (x, y, radius, _, _, stamp, _) in zip(rings, crowns):
-        r = radius * lobes(stamp, angle)
-        ring[:, 0], ring[:, 1] = x + r * np.cos(angle), y + r * np.sin(angle)
+    for ring, crown in zip(rings, crowns):
+        r = crown.radius * lobes(crown.shape, angle)
+        ring[:, 0], ring[:, 1] = crown.x + r * np.cos(angle), crown.y + r * np.sin(angle)
     return list(shapely.polygons(rings)) + plan.cover["canopy"]
 
 

@@ -22,16 +22,24 @@ def noise(rng, shape: tuple[int, int], cell: int) -> np.ndarray:
     """(rows, cols) float32 smooth noise of unit variance with features of about `cell` pixels."""
     if cell == 1:
         return rng.standard_normal(shape, np.float32)
-    coarse = rng.standard_normal((shape[0] // cell + 4, shape[1] // cell + 4), np.float32)
-    zoomed = Image.fromarray(coarse).resize((coarse.shape[1] * cell, coarse.shape[0] * cell), Image.Resampling.BICUBIC)
-    field = np.asarray(zoomed)[cell : cell + shape[0], cell : cell + shape[1]]
+    # Blurred on a grid three times as fine as the features, so that the grid does not show.
+    beat = max(cell // 3, 1)
+    coarse = rng.standard_normal((shape[0] // beat + 12, shape[1] // beat + 12), np.float32)
+    coarse = ndimage.gaussian_filter(coarse, 1.3)
+    zoomed = Image.fromarray(coarse).resize((coarse.shape[1] * beat, coarse.shape[0] * beat), Image.Resampling.BICUBIC)
+    field = np.asarray(zoomed)[5 * beat : 5 * beat + shape[0], 5 * beat : 5 * beat + shape[1]]
     return field / field.std()
 
 
 def lobes(stamp: int, angle: np.ndarray) -> np.ndarray:
     """Radius of crown shape `stamp` relative to its mean radius, at the given angles."""
     phase = np.random.default_rng(stamp % STAMPS).uniform(0, 2 * np.pi, 3)
-    return 1 + 0.09 * np.sin(2 * angle + phase[0]) + 0.07 * np.sin(3 * angle + phase[1]) + 0.05 * np.sin(5 * angle + phase[2])
+    return (
+        1
+        + 0.09 * np.sin(2 * angle + phase[0])
+        + 0.07 * np.sin(3 * angle + phase[1])
+        + 0.05 * np.sin(5 * angle + phase[2])
+    )
 
 
 def _crown_stamp(radius: int, stamp: int) -> np.ndarray:
@@ -63,7 +71,9 @@ def shade(height: np.ndarray, azimuth: float, elevation: float) -> np.ndarray:
     The height of the shadow above each pixel is max over t of height(p + t s) - t tan(elevation), s pointing to the
     sun. Doubling the reach in every pass gives all t up to the longest shadow in log2 passes.
     """
-    away = -np.array((-math.cos(math.radians(azimuth)), math.sin(math.radians(azimuth))))  # (row, col) away from the sun
+    away = -np.array(
+        (-math.cos(math.radians(azimuth)), math.sin(math.radians(azimuth)))
+    )  # (row, col) away from the sun
     fall = math.tan(math.radians(elevation))
     longest = (float(height.max()) - float(height.min())) / fall
     cover, step = None, 1
@@ -77,18 +87,21 @@ def shade(height: np.ndarray, azimuth: float, elevation: float) -> np.ndarray:
 
 
 def paint(plan: Plan, seed: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(radiance (size, size, 4) float32, seen (objects,) share of each object that is visible, valid (size, size) bool)."""
+    """What the sensor receives, and what of the objects can be seen.
+
+    Returns radiance (size, size, 4) float32, about 0.01-0.6; the visible share of each object (objects,) float64; and
+    valid (size, size) bool, the pixels inside the swath.
+    """
     rng = np.random.default_rng([seed, ord(plan.city.name), number, 2])
     city, size, margin = plan.city, plan.size, plan.margin
     edge = (size + 2 * margin) * FINE
 
-    order = sorted(range(len(plan.polygons)), key=lambda i: plan.polygons[i][0])
-    n = len(order)
+    surfaces = sorted(plan.surfaces, key=lambda surface: surface.layer)
+    n = len(surfaces)
     canvas = Image.new("I", (edge, edge), 0)
     pen = ImageDraw.Draw(canvas)
-    for i, which in enumerate(order):
-        corners = (plan.polygons[which][1] + margin) * FINE - 0.5
-        pen.polygon(corners.ravel().tolist(), fill=i)
+    for i, surface in enumerate(surfaces):
+        pen.polygon(((surface.corners + margin) * FINE).ravel().tolist(), fill=i)
     ids = np.array(canvas, dtype=np.int32)
     del canvas
 
@@ -96,44 +109,48 @@ def paint(plan: Plan, seed: int, number: int) -> tuple[np.ndarray, np.ndarray, n
     colour = np.zeros((total, 4), np.float32)
     amplitude = np.zeros((total, 4), np.float32)  # grain, patch, cloud, tint
     plane = np.zeros((total, 3), np.float32)
-    rows = np.zeros((total, 5), np.float32)  # cos / period, sin / period, contrast, 1 / tramline, -
+    rows = np.zeros((total, 4), np.float32)  # periods per canvas pixel in x and y, contrast, tramlines per period
     thing = np.full(total, -1, np.int32)
-    for i, which in enumerate(order):
-        base, kind, pattern, (a, b, c), owner = plan.records[which]
-        colour[i] = base
+    for i, surface in enumerate(surfaces):
+        kind, (a, b, c), pattern = surface.material, surface.plane, surface.rows
+        colour[i] = surface.colour
         amplitude[i] = kind.grain, kind.patch, kind.cloud, kind.tint
-        # Canvas coordinates and heights: x = canvas / FINE - margin.
-        plane[i] = a, b, FINE * (c - margin * (a + b))
-        thing[i] = owner
+        plane[i] = a, b, FINE * (c - margin * (a + b))  # in canvas coordinates: x = canvas x / FINE - margin
+        thing[i] = surface.thing
         if pattern is not None:
-            scale = 1 / (pattern.period * FINE)
-            rows[i] = -math.sin(pattern.bearing) * scale, math.cos(pattern.bearing) * scale, pattern.contrast, 1 / pattern.tramline if pattern.tramline else 0, 0
+            wave = FINE * pattern.period
+            tramlines = 1 / pattern.tramline if pattern.tramline else 0
+            rows[i] = -math.sin(pattern.bearing) / wave, math.cos(pattern.bearing) / wave, pattern.contrast, tramlines
     yy, xx = np.arange(edge, dtype=np.float32)[:, None], np.arange(edge, dtype=np.float32)[None]
     height = plane[ids, 2] + plane[ids, 0] * xx + plane[ids, 1] * yy
 
     stamps: dict[tuple[int, int], np.ndarray] = {}
-    for i, (x, y, radius, tall, tone, stamp, _) in enumerate(plan.crowns, n):
-        r = max(2, round(radius * FINE))
-        key = (r, stamp % STAMPS)
+    for i, tree in enumerate(plan.crowns, n):
+        r = max(2, round(tree.radius * FINE))
+        key = (r, tree.shape % STAMPS)
         if key not in stamps:
             stamps[key] = _crown_stamp(*key)
         shape = stamps[key]
         reach = r + 2
-        cx, cy = round((x + margin) * FINE - 0.5), round((y + margin) * FINE - 0.5)
+        cx, cy = round((tree.x + margin) * FINE - 0.5), round((tree.y + margin) * FINE - 0.5)
         x0, y0, x1, y1 = max(cx - reach, 0), max(cy - reach, 0), min(cx + reach + 1, edge), min(cy + reach + 1, edge)
         if x0 >= x1 or y0 >= y1:
             continue
-        crown = shape[y0 - cy + reach : y1 - cy + reach, x0 - cx + reach : x1 - cx + reach] * np.float32(tall * FINE)
+        crown = shape[y0 - cy + reach : y1 - cy + reach, x0 - cx + reach : x1 - cx + reach] * np.float32(
+            tree.height * FINE
+        )
         above = (crown > height[y0:y1, x0:x1]) & (crown > 0)
         height[y0:y1, x0:x1][above] = crown[above]
         ids[y0:y1, x0:x1][above] = i
-        colour[i] = tone
+        colour[i] = tree.colour
         amplitude[i] = 0.22, 0.10, 0.04, 0.05
     is_crown = ids >= n
 
     shadow = shade(height, plan.sun_azimuth, plan.sun_elevation)
     azimuth, elevation = math.radians(plan.sun_azimuth), math.radians(plan.sun_elevation)
-    sun = np.array((math.sin(azimuth) * math.cos(elevation), -math.cos(azimuth) * math.cos(elevation), math.sin(elevation)))
+    sun = np.array(
+        (math.sin(azimuth) * math.cos(elevation), -math.cos(azimuth) * math.cos(elevation), math.sin(elevation))
+    )
     flat = np.sqrt(1 + plane[:, 0] ** 2 + plane[:, 1] ** 2)
     lit = ((-plane[:, 0] * sun[0] - plane[:, 1] * sun[1] + sun[2]) / flat)[ids]
     gy, gx = np.gradient(height)
@@ -143,8 +160,9 @@ def paint(plan: Plan, seed: int, number: int) -> tuple[np.ndarray, np.ndarray, n
     del gy, gx, cy, cx
     direct = np.clip(lit, 0, None) / sun[2]
     direct[shadow] = 0
+    direct[where] = np.maximum(direct[where], 0.16)  # leaves let light through
     # Sky seen from a pixel: less of it beside what stands higher.
-    low = height.reshape(edge // 4, 4, edge // 4, 4).mean((1, 3))
+    low = sum(height[i::4, j::4] for i in (0, 2) for j in (0, 2)) / 4
     closed = np.clip(ndimage.gaussian_filter(low, 4) - low, 0, 30) / 60
     closed = np.repeat(np.repeat(closed, 4, 0), 4, 1)
     sky = 1 - closed
@@ -173,10 +191,12 @@ def paint(plan: Plan, seed: int, number: int) -> tuple[np.ndarray, np.ndarray, n
     for band in range(4):
         light = SKY[band] * sky + (1 - SKY[band]) * direct
         value = colour[ids, band] * np.clip(texture + LUSH[band] * dry, 0.15, None) * light
-        value = value.reshape(edge // FINE, FINE, edge // FINE, FINE).mean((1, 3))
+        value = sum(value[i::FINE, j::FINE] for i in range(FINE) for j in range(FINE)) / FINE**2
         blurred = ndimage.gaussian_filter(value, rng.uniform(*city.blur))
         image[..., band] = blurred[inner, inner] * balance[band] * (1 - 0.10 * haze) + PATH[band] * haze
-    yy, xx = np.mgrid[:size, :size].astype(np.float32) / size - rng.uniform(0.3, 0.7, 2).astype(np.float32)[:, None, None]
+    yy, xx = (
+        np.mgrid[:size, :size].astype(np.float32) / size - rng.uniform(0.3, 0.7, 2).astype(np.float32)[:, None, None]
+    )
     image *= (1 - float(rng.uniform(0.02, 0.10)) * (xx**2 + yy**2))[..., None]
     level = float(rng.uniform(*city.noise))
     image += level * np.sqrt(4e-6 + 3.5e-5 * np.clip(image, 0, None)) * rng.standard_normal(image.shape, np.float32)
@@ -200,8 +220,9 @@ def _seen(plan: Plan, ids: np.ndarray, thing: np.ndarray, valid: np.ndarray) -> 
     top = thing[ids[m : m + size, m : m + size]]
     top[~np.repeat(np.repeat(valid, FINE, 0), FINE, 1)] = -1
     counts = np.bincount(top.ravel() + 1, minlength=len(plan.objects) + 1)[1:]
-    area = np.array([shape.area for _, shape in plan.objects]) * FINE**2
-    return counts / area if len(area) else np.zeros(0)
+    # The polygon filler also takes pixels that the outline touches: a third of a canvas pixel on every side.
+    area = np.array([shape.area * FINE**2 + shape.length * FINE / 3 for _, shape in plan.objects])
+    return counts / area
 
 
 def expose(radiance: np.ndarray, valid: np.ndarray, dtype: str, seed: int, city: str, number: int) -> np.ndarray:
