@@ -20,6 +20,7 @@ STACK = (
     ("field", "field"),
 )
 OVERLAP = 0.02  # pixels that neighbours share, so that rounded coordinates leave no pixel centre between them
+LEAST = 0.01  # pixels of area; smaller polygons are splinters
 VISIBLE = 0.5  # share of an object that must show for it to be labelled
 
 
@@ -47,9 +48,9 @@ def land_cover(plan: Plan) -> list[tuple[str, Polygon]]:
         union = shapely.union_all(shapes).intersection(plan.swath)
         if layer == "canopy":
             union = union.simplify(0.2)
-        found.append([(name, p) for p in _polygons(union.difference(above.buffer(-OVERLAP, quad_segs=1)), 0.5)])
+        found.append([(name, p) for p in _polygons(union.difference(above.buffer(-OVERLAP, quad_segs=1)), LEAST)])
         above = above.union(union)
-    found.append([("open", p) for p in _polygons(plan.swath.difference(above.buffer(-OVERLAP, quad_segs=1)), 0.01)])
+    found.append([("open", p) for p in _polygons(plan.swath.difference(above.buffer(-OVERLAP, quad_segs=1)), LEAST)])
     return [pair for layer in reversed(found) for pair in layer]
 
 
