@@ -23,6 +23,7 @@ from rvkernels.files import atomic
 from rvkernels.ops import philox
 from rvkernels.progress import LOG
 from rvkernels.scene import Region, Scene
+from rvkernels.tasks.classification import probabilities as softmax
 
 _OP_PIXELS = 120  # philox stream of the sample
 
@@ -52,9 +53,9 @@ def baseline(
     settings = complete_settings(**settings)
     predict_settings = dict(predict_settings)
     if task == "segmentation":
-        # Windows need no overlap, since no pixel depends on another; and speckle makes no areas worth a polygon.
-        predict_settings.update(stride=None if predict_settings.get("crop") else predict_settings.get("size"))
-        predict_settings["polygons"] = False
+        # Windows need no overlap, since no pixel depends on another; speckle makes no areas worth a polygon, and
+        # scores that do not compress. The label map is what is compared.
+        predict_settings.update(stride=predict_settings.get("size"), crop=0, polygons=False, scores="none")
     predict_settings = predict.for_task(predict_settings, task)
     opened = Chips.open(chips)
     if opened.task != task:
@@ -160,11 +161,7 @@ class Logistic:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(..., features) -> (..., classes) float32."""
-        scores = self.logits(features)
-        scores -= scores.max(-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(-1, keepdims=True)
-        return scores
+        return softmax(self.logits(features))
 
 
 def fit(features: np.ndarray, labels: np.ndarray, classes: int, *, penalty: float) -> Logistic:

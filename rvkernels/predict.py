@@ -149,7 +149,7 @@ def predict(
     prediction where possible.
     """
     settings = for_task(settings, task)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or os.cpu_count() or 1
     bands = len(statistics["mean"])
     network = Network(
         framework,

@@ -146,7 +146,7 @@ def write_labels(
         place / "labels.tif", labels, scene.crs, scene.transform, nodata=UNSEEN, colors=table, cog=True
     )
     if scores is not None:
-        raster.write_geotiff(place / "scores.tif", scores, scene.crs, scene.transform, names=list(classes), cog=True)
+        raster.write_geotiff(place / "scores.tif", scores, scene.crs, scene.transform, names=list(classes))
     if not polygons:
         return
     features: list[list[tuple[dict, dict]]] = [[] for _ in classes]

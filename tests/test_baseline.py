@@ -176,7 +176,7 @@ def test_the_same_twice_and_another_seed_another_sample(tmp_path):
     scores = {}
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(tmp_path, "segmentation", chips, scene, out, seed=seed)
-        scores[out] = (tmp_path / out / "predictions/s/scores.tif").read_bytes()
+        scores[out] = (tmp_path / out / "predictions/s/labels.tif").read_bytes()
     assert scores["a"] == scores["b"] != scores["c"]
 
 
@@ -192,7 +192,7 @@ def test_only_training_chips_are_used(tmp_path):
     images[8:], labels[8:] = 200, 1
     chips = write_chips(tmp_path / "b", images, split, labels=labels)
     run(tmp_path, "segmentation", chips, scene, "two")
-    one, two = (tmp_path / out / "predictions/s/scores.tif" for out in ("one", "two"))
+    one, two = (tmp_path / out / "predictions/s/labels.tif" for out in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 
 

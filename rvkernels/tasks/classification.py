@@ -23,9 +23,12 @@ def targets(graph: Graph, batch: Batch) -> tuple[np.ndarray]:
 
 def probabilities(outputs: np.ndarray) -> np.ndarray:
     """Softmax over the last axis of logits (..., classes): float32 of the same shape."""
-    scores = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
+    # Classes first, so that NumPy runs over many pixels at a time and not over a handful of classes.
+    scores = np.ascontiguousarray(outputs.reshape(-1, outputs.shape[-1]).T)
+    scores -= scores.max(axis=0)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=0)
+    return np.ascontiguousarray(scores.T).reshape(outputs.shape)
 
 
 def validate(framework: Framework, graph: Graph, stream: Iterable[Batch]) -> dict[str, float]:
