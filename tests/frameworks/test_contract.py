@@ -80,7 +80,7 @@ RATES = (0.02, 0.05, 0.01, 0.03, 0.002)
 
 def vocabulary() -> Graph:
     """What the models leave out: average pooling, biases before ReLU, overlapping transposed convolution, a layer read
-    three times, a ReLU on the image, nearest and bilinear resizing by 3."""
+    three times, ReLUs on the image and on what is read again, nearest and bilinear resizing by 3."""
     layers = (
         Relu("positive", "image"),
         Conv("a", "positive", 4, kernel=3, stride=2, pad=2, bias=True),
@@ -99,7 +99,9 @@ def vocabulary() -> Graph:
         GlobalMean("mean_b", "b"),
         GlobalMean("mean_grow", "grow_bn"),
         Add("means", "mean_b", "mean_grow"),
-        Dense("hidden", "means", 6, bias=False),
+        Relu("means_relu", "means"),
+        Add("mixed", "means", "means_relu"),
+        Dense("hidden", "mixed", 6, bias=False),
         Relu("hidden_relu", "hidden"),
         Dense("head", "hidden_relu", CLASSES),
     )
