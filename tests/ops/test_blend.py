@@ -46,6 +46,14 @@ def test_crop_keeps_the_edges_of_the_scene_and_swaps_no_axes(kernel):
     assert (seen == want).all()
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_cropped_chips_that_tile_a_scene_leave_no_hole(kernel):
+    """The first and last chip of each row and column end exactly at the scene's edge and keep that side."""
+    row, col = (np.ascontiguousarray(grid.ravel()) for grid in np.mgrid[0:5:4, 0:9:4].astype(np.int64))
+    labels, _ = blend(np.ones((6, 8, 8, 1), np.float32), row, col, (12, 16), crop=2, kernel=kernel)
+    assert not labels.any()
+
+
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("size", [1, 2, 7, 256])
 def test_windows_are_symmetric_and_positive(window, size):
