@@ -36,10 +36,11 @@ py::array_t<T> checked(const py::object& object, const char* name, int ndim, boo
   if (!py::isinstance<py::array>(object)) throw py::value_error(std::string(name) + ": expected a NumPy array");
   auto a = py::reinterpret_borrow<py::array>(object);
   if (!py::dtype::of<T>().equal(a.dtype()))
-    throw py::value_error(std::string(name) + ": expected dtype " + std::string(py::str(py::dtype::of<T>())) + ", got " +
-                          std::string(py::str(a.dtype())));
+    throw py::value_error(std::string(name) + ": expected dtype " + std::string(py::str(py::dtype::of<T>())) +
+                          ", got " + std::string(py::str(a.dtype())));
   if (a.ndim() != ndim)
-    throw py::value_error(std::string(name) + ": expected " + std::to_string(ndim) + " axes, got shape " + shape_text(a));
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(ndim) + " axes, got shape " +
+                          shape_text(a));
   if (!(a.flags() & py::array::c_style))
     throw py::value_error(std::string(name) + ": must be C-contiguous; pass numpy.ascontiguousarray(" + name + ")");
   if (writeable && !a.writeable()) throw py::value_error(std::string(name) + ": must be writeable");
@@ -49,7 +50,7 @@ py::array_t<T> checked(const py::object& object, const char* name, int ndim, boo
 }  // namespace rvk
 
 // RVK_BIND(confusion) { m.def(...); } in module_confusion.cpp adds to _core when the module is imported.
-#define RVK_BIND(op)                                     \
-  static void bind_##op(py::module_& m);                 \
+#define RVK_BIND(op)                                       \
+  static void bind_##op(py::module_& m);                   \
   static const rvk::Registration register_##op(bind_##op); \
   static void bind_##op(py::module_& m)
