@@ -10,11 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from rvkernels import registry
-from rvkernels.schema import validate
-
-# Beside the package in a checkout; inside it in an installed wheel.
-_SCHEMAS = (Path(__file__).parents[1] / "workflow" / "schemas", Path(__file__).parent / "schemas")
+from rvkernels import registry, schema
 
 # For classes without a colour of their own: distinct in hue or lightness, in a fixed order.
 PALETTE = (
@@ -34,7 +30,7 @@ def load(path: str | Path) -> dict:
     have.
     """
     path = Path(path)
-    description = validate(_read(path), _schema(), str(path))
+    description = schema.validate(_read(path), schema.find("dataset.schema.yaml"), str(path))
     for key, names in (
         ("classes", [n for c in description["classes"] for n in (c["name"], *c["aliases"])]),
         ("files", [f["name"] for f in description["files"]]),
@@ -69,14 +65,6 @@ def _read(path: Path) -> dict:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected keys and values, got {type(value).__name__}")
     return value
-
-
-def _schema() -> Path:
-    for folder in _SCHEMAS:
-        path = folder / "dataset.schema.yaml"
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"dataset.schema.yaml is neither in {' nor in '.join(map(str, _SCHEMAS))}")
 
 
 def class_names(description: dict) -> list[str]:

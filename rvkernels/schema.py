@@ -11,6 +11,17 @@ import yaml
 
 from rvkernels import registry
 
+# Inside the package in an installed wheel; beside it in a checkout.
+FOLDERS = (Path(__file__).parent / "schemas", Path(__file__).parents[1] / "workflow" / "schemas")
+
+
+def find(name: str) -> Path:
+    """The schema file `name` of workflow/schemas/, wherever this package is installed."""
+    for folder in FOLDERS:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{name} is neither in {' nor in '.join(map(str, FOLDERS))}; install rvkernels again")
+
 
 def validate(value: dict, schema_file: str | Path, where: str) -> dict:
     """A copy of `value` with the schema's defaults filled in at every level.

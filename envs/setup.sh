@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Sets up .venv: Debian's libgdal, then the pinned Python packages. Safe to run again; pip skips what is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+say() { printf 'setup: %s\n' "$*"; }
+python="${PYTHON:-python3}"
+
+"$python" - <<'EOF' || exit 1
+import sys
+if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+    sys.exit(f"setup: error: Python {sys.version.split()[0]} found, 3.10 to 3.12 needed; name one with PYTHON=python3.11")
+EOF
+
+missing=()
+command -v gdal-config >/dev/null || missing+=(libgdal-dev)
+command -v g++ >/dev/null || missing+=(g++)
+"$python" -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+[ -e "$header" ] || missing+=(python3-dev)
+if [ ${#missing[@]} -gt 0 ]; then
+  command="apt-get install -y --no-install-recommends ${missing[*]}"
+  if ! command -v apt-get >/dev/null; then
+    say "error: not found: ${missing[*]} (Debian's names). Install them with your system's package manager and run again"
+    exit 1
+  elif [ "$(id -u)" = 0 ]; then
+    sudo=()
+  elif sudo -n true 2>/dev/null; then
+    sudo=(sudo)
+  else
+    say "error: not found: ${missing[*]}. Type: sudo apt-get update && sudo $command"
+    exit 1
+  fi
+  say "installing ${missing[*]} with apt-get"
+  "${sudo[@]}" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" $command >/dev/null
+fi
+
+if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+  say "creating .venv with $("$python" --version)"
+  rm -rf .venv
+  "$python" -m venv .venv
+fi
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+
+# torch goes first and alone: anything that asks for "torch" beside it may pull a build several gigabytes larger.
+say "1/3 PyTorch"
+pip install --quiet -r envs/torch.txt
+say "2/3 GDAL's Python bindings for libgdal $(gdal-config --version)"
+pip install --quiet $(grep -E '^(numpy|setuptools|wheel)==' envs/base.txt)
+# The bindings are compiled against this NumPy and this libgdal, so without build isolation and at libgdal's version.
+pip install --quiet --no-build-isolation "gdal[numpy]==$(gdal-config --version).*"
+say "3/3 Snakemake, pandas, Matplotlib and the rest"
+pip install --quiet -r envs/base.txt
+.venv/bin/python -c 'from osgeo import gdal_array' || {
+  say "error: GDAL's bindings lack NumPy support; remove .venv and run again"
+  exit 1
+}
+say "ready: .venv"

@@ -1,0 +1,287 @@
+"""rvk: one verb per stage. A verb reads files, calls one function and writes files.
+
+--settings is a JSON file as the workflow's rules make it (rvkernels.study.Study.settings_file): a stage's settings under
+its name, besides "task", "model" (the model's settings), "device" and "downloads".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rvkernels import __version__
+
+Arguments = argparse.Namespace
+
+
+def fetch(a: Arguments) -> None:
+    """verify and list a dataset's files"""
+    from rvkernels.fetch import fetch
+
+    s = a.settings
+    mirror = os.environ.get("RVK_MIRROR")
+    fetch(a.dataset, s["downloads"], mirror, a.out, task=s["task"], layout=s["layout"], threads=a.threads)
+
+
+def split(a: Arguments) -> None:
+    """decide which pixels are for training, validation and test"""
+    from rvkernels.scene import read_scenes, write_regions
+    from rvkernels.split import split
+
+    write_regions(a.out, split(read_scenes(a.scenes), a.settings["split"]))
+
+
+def analyze(a: Arguments) -> None:
+    """statistics of bands and classes over the training regions"""
+    from rvkernels.analyze import analyze
+
+    s = a.settings
+    analyze(a.dataset, a.scenes, a.regions, task=s["task"], settings=s["chip"], out=a.out, threads=a.threads)
+
+
+def chip(a: Arguments) -> None:
+    """cut chips with their labels"""
+    from rvkernels.chip import chip
+
+    s = a.settings
+    chip(a.dataset, a.scenes, a.regions, task=s["task"], settings=s["chip"], out=a.out, threads=a.threads)
+
+
+def init(a: Arguments) -> None:
+    """initial weights, the same for every framework"""
+    from rvkernels import dataset, weights
+    from rvkernels.train import build_graph
+
+    description = dataset.load(a.dataset)
+    bands, classes = len(description["bands"]), len(description["classes"])
+    graph = build_graph(a.model, a.settings["model"], a.settings["task"], bands, classes)
+    weights.save(a.out, weights.initial(graph, a.seed))
+
+
+def train(a: Arguments) -> None:
+    """train a model, or go on where a killed training stopped"""
+    from rvkernels import dataset
+    from rvkernels.train import train
+
+    description = dataset.load(a.dataset)
+    train(
+        framework=a.framework,
+        model=a.model,
+        model_settings=a.settings["model"],
+        task=a.settings["task"],
+        classes=dataset.class_names(description),
+        bands=description["bands"],
+        chips=a.chips,
+        statistics=a.statistics,
+        weights=a.weights,
+        settings=a.settings["train"],
+        seed=a.seed,
+        out=a.out,
+        threads=a.threads,
+        device=a.settings["device"],
+        dataset=description["name"],
+    )
+
+
+def predict(a: Arguments) -> None:
+    """predict the test regions with a trained model"""
+    from rvkernels import dataset
+    from rvkernels.files import read_json
+    from rvkernels.predict import predict
+    from rvkernels.scene import read_regions, read_scenes
+
+    description = dataset.load(a.dataset)
+    predict(
+        framework=a.framework,
+        model=a.model,
+        model_settings=a.settings["model"],
+        task=a.settings["task"],
+        checkpoint=a.run_folder / "best.npz",
+        scenes=read_scenes(a.scenes),
+        regions=read_regions(a.regions),
+        statistics=read_json(a.statistics),
+        classes=description["classes"],
+        settings=a.settings["predict"],
+        out=a.out,
+        threads=a.threads,
+        device=a.settings["device"],
+        dataset=description["name"],
+        seed=a.seed,
+    )
+
+
+def baseline(a: Arguments) -> None:
+    """fit and apply the logistic regression that every network has to beat"""
+    from rvkernels import dataset
+    from rvkernels.baseline import baseline
+    from rvkernels.scene import read_regions, read_scenes
+
+    description = dataset.load(a.dataset)
+    baseline(
+        task=a.settings["task"],
+        chips=a.chips,
+        scenes=read_scenes(a.scenes),
+        regions=read_regions(a.regions),
+        classes=description["classes"],
+        settings={},
+        predict_settings=a.settings["predict"],
+        out=a.out,
+        threads=a.threads,
+        dataset=description["name"],
+    )
+
+
+def evaluate(a: Arguments) -> None:
+    """every metric of a run's predictions"""
+    from rvkernels import dataset
+    from rvkernels.evaluate import evaluate
+    from rvkernels.scene import read_scenes
+
+    labels = a.settings["chip"]
+    evaluate(
+        predictions=a.predictions,
+        scenes=read_scenes(a.scenes),
+        classes=dataset.load(a.dataset)["classes"],
+        out=a.out,
+        background=labels["background"],
+        all_touched=labels["all_touched"],
+        min_share=labels["min_cover"],
+        min_area=labels["min_area"],
+        threads=a.threads,
+    )
+
+
+def compare(a: Arguments) -> None:
+    """all runs of a study in tables"""
+    from rvkernels.compare import compare
+
+    compare(a.runs, a.out, a.settings["study"])
+
+
+def report(a: Arguments) -> None:
+    """the report: one page, and every figure as SVG, PNG and CSV"""
+    from rvkernels.report import report
+
+    report(a.results, a.settings["study"], a.settings["datasets"], a.figures, a.out)
+
+
+def check(a: Arguments) -> None:
+    """check a study file before any work"""
+    from rvkernels.study import Study, load
+
+    study = Study.resolve(load(a.study), datasets=a.datasets)
+    if a.report:
+        print(f"report: results/{study.name}/report.html")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of rvk."""
+    top = argparse.ArgumentParser(prog="rvk", description="Deep learning on aerial and satellite imagery, by stages.")
+    top.add_argument("--version", action="version", version=f"rvkernels {__version__}")
+    top.add_argument("--log", help="file for the log, replaced; without it the log goes to standard error")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    files = {
+        "dataset": "description of the dataset (YAML)",
+        "scenes": "scenes.jsonl of fetch",
+        "regions": "regions.csv of split",
+        "chips": "folder of chip",
+        "statistics": "statistics.json of analyze",
+        "weights": "initial weights of init",
+        "run": "folder of train",
+        "predictions": "folder of predict",
+        "runs": "folder of all runs",
+        "results": "folder of the study's results",
+        "figures": "folder for the figures",
+        "out": "what to write",
+    }
+
+    def verb(function: Callable[[Arguments], None], *inputs: str, threads: bool = False) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(call=function)
+        sub.add_argument("--settings", type=Path, required=True, metavar="PATH", help="settings of the stage (JSON)")
+        for name in (*inputs, "out"):
+            destination = "run_folder" if name == "run" else name
+            sub.add_argument(f"--{name}", dest=destination, type=Path, required=True, metavar="PATH", help=files[name])
+        if threads:
+            sub.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores")
+        return sub
+
+    verb(fetch, "dataset", threads=True)
+    verb(split, "scenes")
+    verb(analyze, "dataset", "scenes", "regions", threads=True)
+    verb(chip, "dataset", "scenes", "regions", threads=True)
+    runs = [
+        verb(init, "dataset"),
+        verb(train, "dataset", "chips", "statistics", "weights", threads=True),
+        verb(predict, "dataset", "run", "scenes", "regions", "statistics", threads=True),
+    ]
+    for sub in runs:
+        sub.add_argument("--model", required=True, help="file of rvkernels/models/")
+        sub.add_argument("--seed", type=int, required=True)
+    for sub in runs[1:]:
+        sub.add_argument("--framework", required=True, help="file of rvkernels/frameworks/")
+    verb(baseline, "dataset", "scenes", "regions", "chips", threads=True)
+    verb(evaluate, "dataset", "scenes", "predictions", threads=True)
+    verb(compare, "runs")
+    verb(report, "results", "figures")
+
+    sub = verbs.add_parser("check", help=check.__doc__, description=check.__doc__)
+    sub.set_defaults(call=check)
+    sub.add_argument("study", help="study file (YAML)")
+    sub.add_argument("--datasets", default="config/datasets", help="folder of the known datasets' descriptions")
+    sub.add_argument("--report", action="store_true", help="print where the study's report is")
+    return top
+
+
+def watch_workflow() -> None:
+    """End this process when the snakemake that started it (process RVK_PARENT) is gone.
+
+    A killed snakemake leaves its jobs running; the next one would start the same jobs beside them.
+    """
+    parent = os.environ.get("RVK_PARENT")
+    if not parent:
+        return
+    born = _birth(int(parent))
+
+    def watch() -> None:
+        while _birth(int(parent)) == born is not None:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch").start()
+
+
+def _birth(process: int) -> str | None:
+    """When a process started, in the system's ticks; None when it is gone or its parent has not yet taken note."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb. Returns 0, or 2 after one line about what is wrong with the input."""
+    a = parser().parse_args(arguments)
+    from rvkernels.files import read_json
+    from rvkernels.progress import LOG, start_log
+
+    start_log(a.log)
+    watch_workflow()
+    try:
+        if "settings" in a:
+            a.settings = read_json(a.settings)
+        a.call(a)
+    except (ValueError, FileNotFoundError) as error:
+        line = f"rvk {a.verb}: error: {' '.join(str(error).split())}"
+        print(line, file=sys.stderr)
+        if a.log:
+            LOG.error(line)
+        return 2
+    return 0

@@ -1,0 +1,228 @@
+"""A study, resolved: the configuration checked against its schema and against what the package has.
+
+Snakemake's rules ask a Study for names, files and settings; no stage reads the study file.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from rvkernels import chip, dataset, predict, registry, schema, split, train
+from rvkernels.files import atomic
+from rvkernels.ops import augment
+
+# Stages whose code is not in a module of their name.
+MODULES = {"init": "weights"}
+
+
+class Study:
+    """What the rules of the workflow need to know.
+
+    Made by `resolve`; `experiments` maps a name to its settings with every default filled in.
+    """
+
+    def __init__(self, config: dict, dataset_files: dict[str, str]) -> None:
+        self.config = config
+        self.name: str = config["study"]
+        self.experiments: dict[str, dict] = config["experiments"]
+        self.frameworks: list[str] = config["frameworks"]
+        self.seeds: list[int] = config["seeds"]
+        self.threads: int = config["threads"]
+        self.device: str = config["device"]
+        self.mirror: str | None = config["mirror"]
+        self._dataset_files = dataset_files
+
+    @classmethod
+    def resolve(cls, config: dict, *, datasets: str | Path) -> Study:
+        """Check `config` and fill in defaults.
+
+        config      the study file's contents
+        datasets    folder of the known datasets' descriptions; `dataset: NAME` means <datasets>/NAME.yaml, and
+                    `dataset: path/to/mine.yaml` is a description of the user's own
+        Raises ValueError or FileNotFoundError, one line each, before any work.
+        """
+        config = schema.validate(config, schema.find("config.schema.yaml"), "study")
+        for name in config["frameworks"]:
+            if name not in registry.names("frameworks") or name == "reference":
+                known = [n for n in registry.names("frameworks") if n != "reference"]
+                raise ValueError(f"study: frameworks: no framework {name!r}; {registry.suggest(name, known)}")
+        files = {}
+        for name, experiment in config["experiments"].items():
+            where = f"study: experiments: {name}"
+            files[name] = _dataset_file(experiment["dataset"], datasets, where)
+            description = dataset.load(files[name])
+            task = experiment["task"]
+            if task not in description["tasks"]:
+                raise ValueError(
+                    f"{where}: dataset {experiment['dataset']} has labels for {', '.join(description['tasks'])}, "
+                    f"not for {task}"
+                )
+            for model, settings in experiment["models"].items():
+                _check_model(model, settings, task, description, where)
+            experiment.setdefault("split", description.get("split", {"by": "scene"}))
+            split.check_settings(experiment["split"], f"{where}: split")
+            experiment["chip"] = chip.complete_settings(experiment["chip"], task, f"{where}: chip")
+            experiment["train"] = _complete_train(experiment["train"], task, where)
+            window = {"size": experiment["chip"]["size"], **experiment["predict"]}
+            experiment["predict"] = _located(where, predict.for_task, window, task)
+        return cls(config, files)
+
+    def dataset_file(self, experiment: str) -> str:
+        """The description of the experiment's dataset."""
+        return self._dataset_files[experiment]
+
+    def runs(self) -> list[tuple[str, str, str, int]]:
+        """(experiment, model, framework, seed) of every training run."""
+        return [
+            (name, model, framework, seed)
+            for name, experiment in self.experiments.items()
+            for model in experiment["models"]
+            for framework in self.frameworks
+            for seed in self.seeds
+        ]
+
+    def settings_file(self, folder: str, stages: tuple[str, ...], **wildcards: str) -> str:
+        """Path of a JSON file with what decides the result of a job: `settings` of its stages, written when missing.
+
+        Its name holds a digest of its contents and of the code that the stages run, so that another setting, or an
+        edit of a module that a stage imports, gives another path: Snakemake then reruns those jobs and no others.
+        """
+        text = json.dumps(self._settings(stages, **wildcards), indent=1, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        path = Path(folder) / f"{stages[0]}-{digest}.json"
+        if not path.is_file():
+            with atomic(path) as temporary:
+                temporary.write_text(text)
+        return str(path)
+
+    def _settings(self, stages: tuple[str, ...], **wildcards: str) -> dict[str, object]:
+        names = {"model": "models", "framework": "frameworks"}
+        modules = [f"rvkernels.{MODULES.get(stage, stage)}" for stage in stages]
+        modules += [f"rvkernels.{names[k]}.{v}" for k, v in wildcards.items() if k in names]
+        result: dict[str, object] = {}
+        if "experiment" in wildcards:
+            experiment = self.experiments[wildcards["experiment"]]
+            form = dataset.load(self._dataset_files[wildcards["experiment"]])["form"]
+            if "fetch" in stages:
+                modules.append(f"rvkernels.datasets.{form}")
+                result.update(downloads=self.config["downloads"], layout=experiment["layout"])
+            result["task"] = experiment["task"]
+            for stage in stages:
+                if stage in experiment:
+                    result[stage] = experiment[stage]
+            if "model" in wildcards:
+                result["model"] = experiment["models"][wildcards["model"]]
+                result["device"] = self.device
+        else:
+            result.update(study=self.config, datasets=self._dataset_files)
+        result["code"] = code_digest(*modules)
+        return result
+
+
+def _dataset_file(name: str, datasets: str | Path, where: str) -> str:
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"{where}: dataset: no file {name}; the path is relative to the working directory")
+        return name
+    known = {p.stem: str(p) for p in Path(datasets).glob("*.yaml")}
+    if name not in known:
+        raise ValueError(f"{where}: dataset: no {name!r} in config/datasets/; {registry.suggest(name, known)}")
+    return known[name]
+
+
+def _located(where: str, function: Callable[..., dict], *given: object, **settings: object) -> dict:
+    """function(...), with `where` before the message of its ValueError."""
+    try:
+        return function(*given, **settings)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _complete_train(settings: dict, task: str, where: str) -> dict:
+    """The settings of a training with defaults; what depends on the chips is completed by the training itself."""
+    registry.check_parameters(train.complete_settings, settings, f"{where}: train")
+    complete = _located(where, train.complete_settings, **settings)
+    augment.check_settings(complete["augment"], where=f"{where}: train: augment")
+    module = registry.load("tasks", task)
+    registry.check_parameters(module.targets, complete["assign"], f"{where}: train: assign")
+    complete["metric"] = complete["metric"] or module.PRIMARY
+    if complete["metric"] not in module.METRICS:
+        raise ValueError(
+            f"{where}: train: metric: no {complete['metric']!r}; {registry.suggest(complete['metric'], module.METRICS)}"
+        )
+    return complete
+
+
+def _check_model(name: str, settings: dict, task: str, description: dict, where: str) -> None:
+    where = f"{where}: models"
+    try:
+        module = registry.load("models", name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if module.TASK != task:
+        fitting = [n for n in registry.names("models") if registry.load("models", n).TASK == task]
+        raise ValueError(f"{where}: {name} is for {module.TASK}; for {task} there are {', '.join(fitting)}")
+    registry.check_parameters(module.graph, settings, f"{where}: {name}")
+    module.graph(max(1, len(description["bands"])), len(description["classes"]), **settings)
+
+
+def load(path: str) -> dict:
+    """The study file's contents."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such study file")
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: expected keys and values, got {type(config).__name__}")
+    return config
+
+
+@functools.cache
+def code_digest(*modules: str) -> str:
+    """A digest of the source of `modules`, of every rvkernels module they import, and of the compiled kernels."""
+    seen: dict[str, bytes] = {}
+    waiting = sorted(set(modules))
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            continue
+        source = Path(spec.origin).read_bytes()
+        seen[name] = source
+        if spec.origin.endswith(".py"):
+            waiting += _imports(source)
+    digest = hashlib.sha256()
+    for name in sorted(seen):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(seen[name]).digest())
+    return digest.hexdigest()[:16]
+
+
+def _imports(source: bytes) -> list[str]:
+    """Names in import statements that may be modules of ours."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append(node.module)
+            found += [f"{node.module}.{a.name}" for a in node.names]
+    return [name for name in found if name.startswith("rvkernels.") and _is_module(name)]
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False

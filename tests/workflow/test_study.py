@@ -1,0 +1,130 @@
+"""The smoke study through the real workflow, undisturbed and killed on the way, in folders with a space in the name."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.study
+SMOKE = "results/smoke"
+TIMES = ("_s", "_seconds", "_per_s", "rss_mb", "data_wait_share", "record")
+
+
+def command(*arguments):
+    return [str(ROOT / "workflow/run.sh"), "--configfile", str(ROOT / "config/smoke.yaml"), "--cores", "2", *arguments]
+
+
+def environment():
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path}
+
+
+def run(directory, *arguments):
+    done = subprocess.run(
+        command("--directory", str(directory), *arguments),
+        env=environment(), cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A folder with the finished smoke study."""
+    directory = tmp_path_factory.mktemp("a study")
+    run(directory)
+    return directory
+
+
+def table(path):
+    """Rows of a CSV without the columns that hold times, memory or paths."""
+    with path.open(newline="") as lines:
+        return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in csv.DictReader(lines)]
+
+
+def files(directory, pattern):
+    return {p.relative_to(directory).as_posix(): p for p in sorted((directory / SMOKE).rglob(pattern))}
+
+
+def test_every_stage_and_task_leaves_its_results(smoke):
+    page = (smoke / SMOKE / "report.html").read_text()
+    assert "<table" in page
+    rows = table(smoke / SMOKE / "tables/runs.csv")
+    assert {r["task"] for r in rows} == {"classification", "segmentation", "detection"}
+    assert all(r["validated"] == "True" for r in rows)
+    for name in files(smoke, "*.svg"):
+        stem = smoke / name.removesuffix(".svg")
+        assert stem.with_suffix(".png").is_file()
+        assert stem.with_suffix(".csv").is_file()
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_nothing_to_do_the_second_time(smoke):
+    assert "Nothing to be done" in run(smoke)
+
+
+def test_snakemakes_own_report_works(smoke):
+    run(smoke, "--report", str(smoke / "snakemake.html"))
+    assert (smoke / "snakemake.html").stat().st_size > 100_000
+
+
+def test_a_record_names_no_path(smoke):
+    for name, path in files(smoke, "record.json").items():
+        record = json.loads(path.read_text())
+        assert record["validated"] is True, name
+        assert str(smoke) not in path.read_text()
+
+
+def kill_when(directory, log, seconds=240):
+    """Start the study, and kill snakemake (not its jobs) half a second after the job with this log has begun."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile"), *command()[1:],
+         "--directory", str(directory), "--rerun-incomplete"],
+        env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + seconds
+    while not list((directory / SMOKE / "logs").glob(log)):
+        assert process.poll() is None, f"the study ended before {log} began"
+        assert time.monotonic() < deadline, f"{log} did not begin"
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path):
+    directory = tmp_path / "killed study"
+    directory.mkdir()
+    for log in ("*/fetch.log", "*/chip.log", "*/train/*/*/*.log"):
+        kill_when(directory, log)
+        time.sleep(2)  # jobs notice within a second that their snakemake is gone
+    assert "clearing its lock" in run(directory)
+
+    assert not list(directory.rglob("*.part*")), "half a file"
+    assert table(directory / SMOKE / "tables/runs.csv") == table(smoke / SMOKE / "tables/runs.csv")
+    ours, theirs = files(directory, "best.npz"), files(smoke, "best.npz")
+    assert ours.keys() == theirs.keys() != set()
+    for name in ours:
+        with np.load(ours[name]) as a, np.load(theirs[name]) as b:
+            weights = [k for k in a.files if k.startswith("weights/")]
+            assert weights
+            assert all(np.array_equal(a[k], b[k]) for k in weights), name
+    for name, path in files(smoke, "eval.json").items():
+        assert json.loads((directory / name).read_text()) == json.loads(path.read_text()), name
+
+
+def test_one_core_gives_the_same_tables(smoke, tmp_path):
+    run(tmp_path, "--cores", "1", "--until", "chip")
+    for name, path in files(smoke, "chips.csv").items():
+        assert (tmp_path / name).read_bytes() == path.read_bytes()
+        images = Path(name).parent / "images.npy"
+        assert (tmp_path / images).read_bytes() == (smoke / images).read_bytes()

@@ -1,0 +1,68 @@
+import os
+
+from snakemake.exceptions import WorkflowError
+
+from rvkernels.study import Study
+
+try:
+    STUDY = Study.resolve(config, datasets=os.path.normpath(f"{workflow.basedir}/../config/datasets"))
+except (ValueError, FileNotFoundError) as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{STUDY.name}"
+DATA = f"{RESULTS}/data/{{experiment}}"
+RUN = f"{RESULTS}/runs/{{experiment}}/{{model}}/{{framework}}/{{seed}}"
+BASELINE = f"{RESULTS}/runs/{{experiment}}/baseline/logistic/0"
+
+# A job that outlives a killed snakemake would race with the job that the next run starts in its place: rvk watches this
+# process and ends with it.
+os.environ["RVK_PARENT"] = str(os.getpid())
+if STUDY.mirror:
+    os.environ.setdefault("RVK_MIRROR", STUDY.mirror)
+
+
+wildcard_constraints:
+    experiment="[a-z0-9_]+",
+    model="(?!baseline/)[a-z0-9_]+",
+    framework="[a-z0-9_]+",
+    seed="[0-9]+",
+
+
+def settings(*stages):
+    """A params function: the file with the settings of these stages for the wildcards' experiment."""
+
+    def of(wildcards):
+        return STUDY.settings_file(f"{RESULTS}/settings", stages, **wildcards)
+
+    return of
+
+
+def dataset_file(wildcards):
+    return STUDY.dataset_file(wildcards.experiment)
+
+
+def runs(name):
+    """An input function: this file of every run of the study."""
+
+    def of(wildcards):
+        return [f"{RESULTS}/runs/{e}/{m}/{f}/{s}/{name}" for e, m, f, s in STUDY.runs()]
+
+    return of
+
+
+def baselines(name):
+    """An input function: this file of every experiment's baseline."""
+
+    def of(wildcards):
+        return [f"{BASELINE}/{name}".format(experiment=e) for e in STUDY.experiments]
+
+    return of
+
+
+def of_every_experiment(name):
+    """An input function: this file of every experiment's data."""
+
+    def of(wildcards):
+        return [f"{DATA}/{name}".format(experiment=e) for e in STUDY.experiments]
+
+    return of

@@ -1,0 +1,25 @@
+rule report:
+    input:
+        tables=rules.compare.output,
+        statistics=of_every_experiment("statistics.json"),
+        chips=of_every_experiment("chips"),
+        predictions=runs("predictions"),
+    output:
+        page=report(f"{RESULTS}/report.html", caption="../report/page.rst", category="Report"),
+        figures=report(
+            directory(f"{RESULTS}/figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{name}"},
+        ),
+    log:
+        f"{RESULTS}/logs/report.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=settings("report"),
+        results=RESULTS,
+    shell:
+        "exec rvk --log {log:q} report --settings {params.settings:q} --results {params.results:q}"
+        " --figures {output.figures:q} --out {output.page:q}"

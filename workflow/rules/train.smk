@@ -1,0 +1,42 @@
+rule init:
+    input:
+        dataset=dataset_file,
+    output:
+        weights=f"{DATA}/init/{{model}}/{{seed}}.npz",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/init/{{model}}/{{seed}}.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=settings("init"),
+    shell:
+        "exec rvk --log {log:q} init --settings {params.settings:q} --dataset {input.dataset:q}"
+        " --model {wildcards.model} --seed {wildcards.seed} --out {output.weights:q}"
+
+
+# What train keeps to resume from stands in the same folder but is no output: snakemake removes the outputs of a job that
+# was killed, and the checkpoint has to outlive that.
+rule train:
+    input:
+        dataset=dataset_file,
+        chips=rules.chip.output.chips,
+        statistics=rules.analyze.output.statistics,
+        weights=rules.init.output.weights,
+    output:
+        record=f"{RUN}/record.json",
+        log=f"{RUN}/log.csv",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/train/{{model}}/{{framework}}/{{seed}}.log",
+    conda:
+        "../../envs/{framework}.yaml"
+    threads: STUDY.threads
+    resources:
+        gpu=1 if STUDY.device == "cuda" else 0,
+    params:
+        settings=settings("train"),
+        folder=RUN,
+    shell:
+        "exec rvk --log {log:q} train --settings {params.settings:q} --framework {wildcards.framework}"
+        " --model {wildcards.model} --seed {wildcards.seed} --dataset {input.dataset:q} --chips {input.chips:q}"
+        " --statistics {input.statistics:q} --weights {input.weights:q} --threads {threads}"
+        " --out {params.folder:q}"
