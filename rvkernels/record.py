@@ -95,20 +95,27 @@ def machine() -> dict[str, object]:
     return found
 
 
+def _commit(package: Path) -> dict[str, object]:
+    """{"commit", "dirty"} of the checkout that `package` lies in, or that it was built from; {} when neither is known."""
+    # Only a checkout that tracks this very file tells which commit runs: a virtual environment may lie inside the
+    # checkout of something else.
+    git = ["git", "-C", str(package)]
+    if _output([*git, "ls-files", "--error-unmatch", "__init__.py"]) is not None:
+        changes = _output([*git, "status", "--porcelain", "--untracked-files=no"])
+        return {"commit": _output([*git, "rev-parse", "HEAD"]), "dirty": bool(changes)}
+    built = package / "commit.txt"
+    commit, _, dirty = (built.read_text().strip() if built.is_file() else "").partition("-")
+    return {"commit": commit, "dirty": bool(dirty)} if commit else {}
+
+
 def software() -> dict[str, object]:
-    """Versions of Python, NumPy and this package; its commit in a checkout; compiler and flags of the kernels."""
+    """Versions of Python, NumPy and this package; its commit; compiler and flags of the kernels."""
     found: dict[str, object] = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "rvkernels": rvkernels.__version__,
     }
-    # Only a checkout that tracks this very file tells which commit runs: a virtual environment may lie inside the
-    # checkout of something else.
-    package = Path(rvkernels.__file__).resolve().parent
-    git = ["git", "-C", str(package)]
-    if _output([*git, "ls-files", "--error-unmatch", "__init__.py"]) is not None:
-        found["commit"] = _output([*git, "rev-parse", "HEAD"])
-        found["dirty"] = bool(_output([*git, "status", "--porcelain", "--untracked-files=no"]))
+    found.update(_commit(Path(rvkernels.__file__).resolve().parent))
     try:
         from rvkernels import _core
     except ImportError:

@@ -15,7 +15,7 @@ import pytest
 
 from rvkernels import progress
 from rvkernels.progress import LOG, Progress, start_log
-from rvkernels.record import machine, software, write_record
+from rvkernels.record import _commit, machine, software, write_record
 
 
 def test_record_is_complete_and_anonymous(tmp_path):
@@ -58,11 +58,29 @@ def test_machine_counts():
     assert found["cpu"]
 
 
-def test_commit_of_a_checkout():
-    found = software()
-    if "commit" in found:
-        assert re.fullmatch(r"[0-9a-f]{40}", found["commit"])
-        assert isinstance(found["dirty"], bool)
+def test_commit_of_a_checkout(tmp_path):
+    def git(*words):
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", *settings, "-C", tmp_path, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    module = tmp_path / "__init__.py"
+    module.write_text("")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "one")
+    head = git("rev-parse", "HEAD")
+    assert _commit(tmp_path) == {"commit": head, "dirty": False}
+    module.write_text("changed = True")
+    assert _commit(tmp_path) == {"commit": head, "dirty": True}
+
+
+def test_commit_that_an_installed_package_was_built_from(tmp_path):
+    assert _commit(tmp_path) == {}
+    (tmp_path / "commit.txt").write_text("0123abc-dirty\n")
+    assert _commit(tmp_path) == {"commit": "0123abc", "dirty": True}
+    (tmp_path / "commit.txt").write_text("\n")
+    assert _commit(tmp_path) == {}
 
 
 def test_kernels_tell_how_they_were_built():
