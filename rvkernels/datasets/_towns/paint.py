@@ -76,14 +76,13 @@ def shade(height: np.ndarray, azimuth: float, elevation: float) -> np.ndarray:
     The height of the shadow above each pixel is max over t of height(p + t s) - t tan(elevation), s pointing to the
     sun. Doubling the reach in every pass gives all t up to the longest shadow in log2 passes.
     """
-    away = -np.array(
-        (-math.cos(math.radians(azimuth)), math.sin(math.radians(azimuth)))
-    )  # (row, col) away from the sun
+    # From a pixel away from the sun, as (row, col).
+    away = math.cos(math.radians(azimuth)), -math.sin(math.radians(azimuth))
     fall = math.tan(math.radians(elevation))
     longest = (float(height.max()) - float(height.min())) / fall
     cover, step = None, 1
     while step <= max(longest, 1) * 1.01 or cover is None:
-        r, c = round(float(away[0] * step)), round(float(away[1] * step))
+        r, c = round(away[0] * step), round(away[1] * step)
         drop = math.hypot(r, c) * fall
         moved = _shift(height if cover is None else np.maximum(height, cover), r, c, -1e9) - drop
         cover = moved if cover is None else np.maximum(cover, moved)
@@ -184,14 +183,8 @@ def _light(
     """Sunlight and skylight on every canvas pixel, float32; both 1 on open flat ground."""
     azimuth, elevation = math.radians(plan.sun_azimuth), math.radians(plan.sun_elevation)
     # Lambert: the cosine between the normal (-dh/dx, -dh/dy, 1) and the sun.
-    east, south, up = (
-        np.float32(v)
-        for v in (
-            math.sin(azimuth) * math.cos(elevation),
-            -math.cos(azimuth) * math.cos(elevation),
-            math.sin(elevation),
-        )
-    )
+    across, up = math.cos(elevation), np.float32(math.sin(elevation))
+    east, south = np.float32(math.sin(azimuth) * across), np.float32(-math.cos(azimuth) * across)
 
     def cosine(rise_x: np.ndarray, rise_y: np.ndarray) -> np.ndarray:
         cos = (up - rise_x * east - rise_y * south) / np.sqrt(1 + rise_x**2 + rise_y**2)
