@@ -207,7 +207,7 @@ RVK_CLONES void turn_colours(float* values, int64_t count, int64_t bands, const 
   }
 }
 
-// to = weight * (low + high) + to, or weight * low for the middle tap.
+// Two taps of a symmetric filter, at the same distance from the middle.
 RVK_CLONES void add_taps(float* to, const float* low, const float* high, int64_t count, float weight) {
   for (int64_t i = 0; i < count; ++i) to[i] = to[i] + weight * (low[i] + high[i]);
 }

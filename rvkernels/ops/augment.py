@@ -435,7 +435,19 @@ def move_boxes(
     return moved, keep[stays], start
 
 
-def _reference(images, index, draw, numbers, mean, inverse, fill, peak, out, labels, out_labels) -> None:
+def _reference(
+    images: np.ndarray,
+    index: np.ndarray,
+    draw: Draw,
+    numbers: _Numbers,
+    mean: np.ndarray,
+    inverse: np.ndarray,
+    fill: np.ndarray,
+    peak: float,
+    out: np.ndarray,
+    labels: np.ndarray | None,
+    out_labels: np.ndarray | None,
+) -> None:
     """Fill out (n, rows, cols, bands) and out_labels; the formulas of cpp/ops/augment.h, chip by chip."""
     rows, cols, bands = out.shape[1:]
     for i, chip in enumerate(index):
