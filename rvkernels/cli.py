@@ -1,6 +1,6 @@
 """rvk: one verb per stage. A verb reads files, calls one function and writes files.
 
---settings is a JSON file as the workflow's rules make it (rvkernels.study.Study.settings_file): a stage's settings under
+--settings is a JSON file that the workflow's rules make (rvkernels.study.Study.settings_file): a stage's settings under
 its name, besides "task", "model" (the model's settings), "device" and "downloads".
 """
 

@@ -96,7 +96,7 @@ def machine() -> dict[str, object]:
 
 
 def _commit(package: Path) -> dict[str, object]:
-    """{"commit", "dirty"} of the checkout that `package` lies in, or that it was built from; {} when neither is known."""
+    """{"commit", "dirty"} of the checkout that `package` lies in or was built from; {} when neither is known."""
     # Only a checkout that tracks this very file tells which commit runs: a virtual environment may lie inside the
     # checkout of something else.
     git = ["git", "-C", str(package)]

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,16 @@ class Study:
             window = {"size": experiment["chip"]["size"], **experiment["predict"]}
             experiment["predict"] = _located(where, predict.for_task, window, task)
         return cls(config, files)
+
+    def tell_jobs(self) -> None:
+        """Set the environment variables that `rvk` reads in the jobs that this process starts.
+
+        RVK_PARENT is this process: a job that outlives a killed snakemake would race with the job that the next one
+        starts in its place, so `rvk` ends with it. RVK_MIRROR is the study's mirror unless it is set already.
+        """
+        os.environ["RVK_PARENT"] = str(os.getpid())
+        if self.mirror:
+            os.environ.setdefault("RVK_MIRROR", self.mirror)
 
     def dataset_file(self, experiment: str) -> str:
         """The description of the experiment's dataset."""

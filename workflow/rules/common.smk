@@ -5,7 +5,9 @@ from snakemake.exceptions import WorkflowError
 from rvkernels.study import Study
 
 try:
-    STUDY = Study.resolve(config, datasets=os.path.normpath(f"{workflow.basedir}/../config/datasets"))
+    STUDY = Study.resolve(
+        config, datasets=os.path.normpath(f"{workflow.basedir}/../config/datasets")
+    )
 except (ValueError, FileNotFoundError) as error:
     raise WorkflowError(str(error)) from None
 
@@ -14,11 +16,7 @@ DATA = f"{RESULTS}/data/{{experiment}}"
 RUN = f"{RESULTS}/runs/{{experiment}}/{{model}}/{{framework}}/{{seed}}"
 BASELINE = f"{RESULTS}/runs/{{experiment}}/baseline/logistic/0"
 
-# A job that outlives a killed snakemake would race with the job that the next run starts in its place: rvk watches this
-# process and ends with it.
-os.environ["RVK_PARENT"] = str(os.getpid())
-if STUDY.mirror:
-    os.environ.setdefault("RVK_MIRROR", STUDY.mirror)
+STUDY.tell_jobs()
 
 
 wildcard_constraints:

@@ -16,7 +16,7 @@ rule predict:
         gpu=1 if STUDY.device == "cuda" else 0,
     params:
         settings=settings("predict"),
-        folder=RUN,
+        folder=subpath(input.record, parent=True),
     shell:
         "exec rvk --log {log:q} predict --settings {params.settings:q} --framework {wildcards.framework}"
         " --model {wildcards.model} --seed {wildcards.seed} --dataset {input.dataset:q}"
@@ -40,7 +40,7 @@ rule baseline:
     threads: STUDY.threads
     params:
         settings=settings("baseline", "predict"),
-        folder=BASELINE,
+        folder=subpath(output.record, parent=True),
     shell:
         "exec rvk --log {log:q} baseline --settings {params.settings:q} --dataset {input.dataset:q}"
         " --scenes {input.scenes:q} --regions {input.regions:q} --chips {input.chips:q}"
@@ -74,9 +74,21 @@ rule compare:
         baseline_records=baselines("record.json"),
         baseline_metrics=baselines("eval.json"),
     output:
-        runs=report(f"{RESULTS}/tables/runs.csv", caption="../report/runs.rst", category="Tables"),
-        summary=report(f"{RESULTS}/tables/summary.csv", caption="../report/summary.rst", category="Tables"),
-        margins=report(f"{RESULTS}/tables/margins.csv", caption="../report/margins.rst", category="Tables"),
+        runs=report(
+            f"{RESULTS}/tables/runs.csv",
+            caption="../report/runs.rst",
+            category="Tables",
+        ),
+        summary=report(
+            f"{RESULTS}/tables/summary.csv",
+            caption="../report/summary.rst",
+            category="Tables",
+        ),
+        margins=report(
+            f"{RESULTS}/tables/margins.csv",
+            caption="../report/margins.rst",
+            category="Tables",
+        ),
         epochs=f"{RESULTS}/tables/epochs.csv",
     log:
         f"{RESULTS}/logs/compare.log",
@@ -85,6 +97,6 @@ rule compare:
     params:
         settings=settings("compare"),
         runs=f"{RESULTS}/runs",
-        folder=f"{RESULTS}/tables",
+        folder=subpath(output.runs, parent=True),
     shell:
         "exec rvk --log {log:q} compare --settings {params.settings:q} --runs {params.runs:q} --out {params.folder:q}"

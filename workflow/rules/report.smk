@@ -5,7 +5,9 @@ rule report:
         chips=of_every_experiment("chips"),
         predictions=runs("predictions"),
     output:
-        page=report(f"{RESULTS}/report.html", caption="../report/page.rst", category="Report"),
+        page=report(
+            f"{RESULTS}/report.html", caption="../report/page.rst", category="Report"
+        ),
         figures=report(
             directory(f"{RESULTS}/figures"),
             patterns=["{name}.svg"],
@@ -19,7 +21,7 @@ rule report:
         "../../envs/base.yaml"
     params:
         settings=settings("report"),
-        results=RESULTS,
+        results=subpath(output.page, parent=True),
     shell:
         "exec rvk --log {log:q} report --settings {params.settings:q} --results {params.results:q}"
         " --figures {output.figures:q} --out {output.page:q}"

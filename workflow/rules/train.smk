@@ -34,7 +34,7 @@ rule train:
         gpu=1 if STUDY.device == "cuda" else 0,
     params:
         settings=settings("train"),
-        folder=RUN,
+        folder=subpath(output.record, parent=True),
     shell:
         "exec rvk --log {log:q} train --settings {params.settings:q} --framework {wildcards.framework}"
         " --model {wildcards.model} --seed {wildcards.seed} --dataset {input.dataset:q} --chips {input.chips:q}"
