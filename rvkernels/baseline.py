@@ -55,7 +55,7 @@ def baseline(
     if task == "segmentation":
         # Windows need no overlap, since no pixel depends on another; speckle makes no areas worth a polygon, and
         # scores that do not compress. The label map is what is compared.
-        predict_settings.update(stride=predict_settings.get("size"), crop=0, polygons=False, scores="none")
+        predict_settings.update(stride=predict_settings.get("size"), crop=0, polygons=None, scores="none")
     predict_settings = predict.for_task(predict_settings, task)
     opened = Chips.open(chips)
     if opened.task != task:
@@ -122,7 +122,7 @@ def baseline(
     )
 
 
-def complete_settings(*, seed: int = 0, pixels: int = 100_000, penalty: float = 1e-4, least: int = 4) -> dict[str, Any]:
+def complete_settings(*, seed: int = 0, pixels: int = 50_000, penalty: float = 1e-4, least: int = 4) -> dict[str, Any]:
     """The settings of the baseline, with defaults.
 
     seed     of the sample of training pixels
@@ -177,20 +177,20 @@ def fit(features: np.ndarray, labels: np.ndarray, classes: int, *, penalty: floa
         raise ValueError("baseline: no labelled sample in the training chips")
     mean, std = features.mean(0), features.std(0)
     std[std == 0] = 1.0  # a constant feature says nothing; it becomes 0
-    x = (features - mean) / std
-    n, count = x.shape
+    x = np.ascontiguousarray(((features - mean) / std).T)  # samples last: sums over classes run along memory
+    count, n = x.shape
     each = np.arange(n)
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weight, bias = flat[: count * classes].reshape(count, classes), flat[count * classes :]
-        logits = x @ weight + bias
-        top = logits.max(1, keepdims=True)
+        logits = weight.T @ x + bias[:, None]
+        top = logits.max(0)
         scores = np.exp(logits - top)
-        total = scores.sum(1, keepdims=True)
-        value = np.mean(np.log(total[:, 0]) + top[:, 0] - logits[each, labels]) + penalty / 2 * np.sum(weight**2)
+        total = scores.sum(0)
+        value = np.mean(np.log(total) + top - logits[labels, each]) + penalty / 2 * np.sum(weight**2)
         scores /= total
-        scores[each, labels] -= 1
-        gradient = np.concatenate([(x.T @ scores / n + penalty * weight).ravel(), scores.mean(0)])
+        scores[labels, each] -= 1
+        gradient = np.concatenate([(x @ scores.T / n + penalty * weight).ravel(), scores.mean(1)])
         return float(value), gradient
 
     start = np.zeros((count + 1) * classes)

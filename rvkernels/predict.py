@@ -45,7 +45,7 @@ def complete_settings(
     crop: int = 0,
     window: str = "cosine",
     scores: str = "uint8",
-    polygons: bool = True,
+    polygons: int | None = 16,
     score_min: float = 0.05,
     score_show: float = 0.3,
     nms_iou: float = 0.5,
@@ -59,12 +59,13 @@ def complete_settings(
     crop        segmentation: pixels at a window's edges that are left out, except at the edges of a region
     window      segmentation: weights of overlapping windows: "constant", "linear" or "cosine" (rvkernels/ops/blend.py)
     scores      segmentation: "uint8", "float32" or "none": what scores.tif holds
-    polygons    segmentation: write the areas as polygons too
+    polygons    segmentation: write the areas as polygons too, those of fewer pixels as part of the largest beside them;
+                None: no polygons
     score_min   detection: boxes below are dropped; low, because average precision needs the whole curve
     score_show  detection: boxes from here on count as found in <scene>.json and in precision, recall and F1
     nms_iou     detection: of boxes of a class that overlap more, the better one is kept
     """
-    for key, value in (("size", size), ("stride", stride), ("batch", batch)):
+    for key, value in (("size", size), ("stride", stride), ("batch", batch), ("polygons", polygons)):
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"predict: {key} is {value!r}, expected a whole number of at least 1")
     if type(crop) is not int or crop < 0:
@@ -73,8 +74,6 @@ def complete_settings(
         raise ValueError(f"predict: window: no {window!r}; {suggest(str(window), WINDOWS)}")
     if scores not in ("uint8", "float32", "none"):
         raise ValueError(f"predict: scores is {scores!r}, expected uint8, float32 or none")
-    if type(polygons) is not bool:
-        raise ValueError(f"predict: polygons is {polygons!r}, expected true or false")
     for key, value in (("score_min", score_min), ("score_show", score_show), ("nms_iou", nms_iou)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise ValueError(f"predict: {key} is {value!r}, expected a number from 0 to 1")

@@ -133,12 +133,13 @@ def write_labels(
     classes: Sequence[str],
     colors: Sequence[Sequence[int]],
     *,
-    polygons: bool = True,
+    polygons: int | None = 1,
 ) -> None:
     """labels.tif with a colour table, scores.tif (one band per class) unless `scores` is None, and the polygons.
 
-    labels  (rows, cols) uint8 class ids, UNSEEN = none
-    scores  (rows, cols, classes) uint8 = round(255 score), or float32
+    labels    (rows, cols) uint8 class ids, UNSEEN = none
+    scores    (rows, cols, classes) uint8 = round(255 score), or float32
+    polygons  pixels of the smallest area that is a polygon of its own; None: no polygons
     """
     place = scene_file(folder, scene.id, "")
     table = {i: tuple(color) for i, color in enumerate(colors)}
@@ -147,10 +148,10 @@ def write_labels(
     )
     if scores is not None:
         raster.write_geotiff(place / "scores.tif", scores, scene.crs, scene.transform, names=list(classes))
-    if not polygons:
+    if polygons is None:
         return
     features: list[list[tuple[dict, dict]]] = [[] for _ in classes]
-    for feature in raster.polygonize(labels, skip=(UNSEEN,)):
+    for feature in raster.polygonize(labels, skip=(UNSEEN,), least=polygons):
         class_id = feature["properties"]["class_id"]
         properties = {"class_id": class_id, "class_name": classes[class_id]}
         features[class_id].append((feature["geometry"], properties))

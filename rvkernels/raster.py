@@ -267,11 +267,17 @@ def box_geometry(box: Sequence[float]) -> dict:
 
 
 def polygonize(
-    labels: np.ndarray, *, skip: Iterable[int] = (255,), scene: Scene | None = None, crs_to: str = MAP
+    labels: np.ndarray,
+    *,
+    skip: Iterable[int] = (255,),
+    least: int = 1,
+    scene: Scene | None = None,
+    crs_to: str = MAP,
 ) -> list[dict]:
     """Connected areas of equal class id (4-neighbours) as GeoJSON polygon features with a `class_id` property.
 
     labels  (rows, cols) uint8; ids in `skip` give no polygon
+    least   areas of fewer pixels become part of the largest area beside them
     scene   None: coordinates are pixels (column, row). Else they are in `crs_to`, unrounded, when the scene has a CRS
     """
     if labels.ndim != 2 or labels.dtype != np.uint8:
@@ -282,6 +288,8 @@ def polygonize(
     image.GetRasterBand(1).WriteArray(labels)
     wanted = memory.Create("", cols, rows, 1, gdal.GDT_Byte)
     wanted.GetRasterBand(1).WriteArray((~np.isin(labels, list(skip))).astype(np.uint8))
+    if least > 1:
+        gdal.SieveFilter(image.GetRasterBand(1), wanted.GetRasterBand(1), image.GetRasterBand(1), least, 4)
     vectors = ogr.GetDriverByName("Memory").CreateDataSource("")
     layer = vectors.CreateLayer("areas", None, ogr.wkbPolygon)
     layer.CreateField(ogr.FieldDefn("class_id", ogr.OFTInteger))

@@ -190,6 +190,44 @@ def test_average_precision_counts_more_than_a_hundred_boxes():
     assert metrics.average_precision([image(grid, boxes=grid)], 1)["ap50"][0] == pytest.approx(1.0)
 
 
+def crowded(seed: int) -> Detected:
+    """Boxes on top of each other, of three classes, some ignored; detections near them and anywhere."""
+    noise = np.random.default_rng(seed)
+    truth = noise.uniform(0, 90, (60, 2))
+    truth = np.concatenate([truth, truth + noise.uniform(8, 14, (60, 2))], 1)
+    boxes = np.concatenate([truth + noise.normal(0, 1.5, (60, 4)), truth + noise.normal(0, 1.5, (60, 4))])
+    stray = noise.uniform(0, 90, (40, 2))
+    boxes = np.concatenate([boxes, np.concatenate([stray, stray + 10], 1)])
+    kinds = noise.integers(0, 3, 60)
+    box_class = np.concatenate([kinds, kinds, noise.integers(0, 3, 40)])
+    scores = noise.permutation(160) / 160  # no ties
+    return image(truth, kinds, boxes, box_class, scores, noise.random(60) < 0.15)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("most", [1, 5, 1000])
+def test_separated_images_have_the_same_average_precision(seed, most):
+    images = [crowded(seed), crowded(seed + 10)]
+    pieces = [piece for whole in images for piece in metrics.separate(whole, most)]
+    assert sum(len(p.truth) for p in pieces) == 120
+    assert sum(len(p.boxes) for p in pieces) == 320
+    if most == 1:
+        assert len(pieces) > 20
+    whole = metrics.coco_average_precision(images, 3)
+    apart = metrics.coco_average_precision(pieces, 3)
+    for name, values in whole.items():
+        assert 0.02 < values.min() < values.max() < 0.95  # something to get wrong
+        assert apart[name] == pytest.approx(values, abs=1e-12)
+    assert metrics.detection_counts(pieces, 3).tp.tolist() == metrics.detection_counts(images, 3).tp.tolist()
+
+
+def test_separating_nothing():
+    for empty in (image(), image([BOX]), image(boxes=[BOX])):
+        pieces = metrics.separate(empty)
+        assert sum(len(p.truth) for p in pieces) == len(empty.truth)
+        assert sum(len(p.boxes) for p in pieces) == len(empty.boxes)
+
+
 def test_average_precision_prints_nothing(capsys):
     metrics.average_precision([image([BOX], boxes=[BOX])], 1)
     assert capsys.readouterr().out == ""
