@@ -13,11 +13,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from rvkernels import chip, dataset, predict, registry, schema, split, train
 from rvkernels.files import atomic
+from rvkernels.frameworks import check_arithmetic, complete_loss
+from rvkernels.models import Graph
 from rvkernels.ops import augment
 
 # Stages whose code is not in a module of their name.
@@ -66,12 +69,19 @@ class Study:
                     f"{where}: dataset {experiment['dataset']} has labels for {', '.join(description['tasks'])}, "
                     f"not for {task}"
                 )
-            for model, settings in experiment["models"].items():
-                _check_model(model, settings, task, description, where)
+            form = registry.load("datasets", description["form"])
+            registry.check_parameters(form.scenes, experiment["layout"], f"{where}: layout")
             experiment.setdefault("split", description.get("split", {"by": "scene"}))
             split.check_settings(experiment["split"], f"{where}: split")
             experiment["chip"] = chip.complete_settings(experiment["chip"], task, f"{where}: chip")
             experiment["train"] = _complete_train(experiment["train"], task, where)
+            _located(where, check_arithmetic, config["device"], experiment["train"]["precision"], config["threads"])
+            for model, settings in experiment["models"].items():
+                graph = _graph(model, settings, task, description, where)
+                loss = experiment["train"]["loss"] or {}
+                # The weights of "balanced" are known when the chips are.
+                fixed = {k: v for k, v in loss.items() if (k, v) != ("class_weights", "balanced")}
+                _located(where, complete_loss, fixed or registry.load("tasks", task).LOSS, graph)
             window = {"size": experiment["chip"]["size"], **experiment["predict"]}
             experiment["predict"] = _located(where, predict.for_task, window, task)
         return cls(config, files)
@@ -149,7 +159,7 @@ def _dataset_file(name: str, datasets: str | Path, where: str) -> str:
     return known[name]
 
 
-def _located(where: str, function: Callable[..., dict], *given: object, **settings: object) -> dict:
+def _located(where: str, function: Callable[..., Any], *given: object, **settings: object) -> Any:
     """function(...), with `where` before the message of its ValueError."""
     try:
         return function(*given, **settings)
@@ -172,7 +182,7 @@ def _complete_train(settings: dict, task: str, where: str) -> dict:
     return complete
 
 
-def _check_model(name: str, settings: dict, task: str, description: dict, where: str) -> None:
+def _graph(name: str, settings: dict, task: str, description: dict, where: str) -> Graph:
     where = f"{where}: models"
     try:
         module = registry.load("models", name)
@@ -182,7 +192,7 @@ def _check_model(name: str, settings: dict, task: str, description: dict, where:
         fitting = [n for n in registry.names("models") if registry.load("models", n).TASK == task]
         raise ValueError(f"{where}: {name} is for {module.TASK}; for {task} there are {', '.join(fitting)}")
     registry.check_parameters(module.graph, settings, f"{where}: {name}")
-    module.graph(max(1, len(description["bands"])), len(description["classes"]), **settings)
+    return _located(where, module.graph, len(description["bands"]), len(description["classes"]), **settings)
 
 
 def load(path: str) -> dict:

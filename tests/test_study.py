@@ -1,0 +1,130 @@
+"""Studies: what resolves, and every wrong one refused with one line before any work."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rvkernels import cli
+from rvkernels.study import Study, code_digest, load
+
+ROOT = Path(__file__).parents[1]
+DATASETS = ROOT / "config/datasets"
+SMOKE = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
+
+
+def changed(path, value):
+    """The smoke study with `value` at the dotted `path`; None removes the key."""
+    config = copy.deepcopy(SMOKE)
+    *folders, last = path.split(".")
+    inner = config
+    for key in folders:
+        inner = inner.setdefault(key, {})
+    if value is None:
+        inner.pop(last)
+    else:
+        inner[last] = value
+    return config
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_of_the_project_resolves(path):
+    study = Study.resolve(load(str(path)), datasets=DATASETS)
+    assert study.runs()
+    assert study.name == path.stem or path.stem == "config"
+
+
+def test_defaults_are_filled_in_and_runs_follow_the_file():
+    study = Study.resolve({**SMOKE, "seeds": [0, 3]}, datasets=DATASETS)
+    landcover = study.experiments["landcover"]
+    assert landcover["train"]["optimizer"]["name"] == "adamw"
+    assert landcover["train"]["metric"] == "miou"
+    assert landcover["predict"] == {**landcover["predict"], "size": 128, "stride": 64}
+    assert study.experiments["cells"]["predict"]["size"] == 32
+    assert landcover["split"] == {"by": "listed"}
+    assert study.runs()[:2] == [("landcover", "unet", "torch", 0), ("landcover", "unet", "torch", 3)]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("sede", [1], ["unknown key 'sede'", "Did you mean 'seeds'?"]),
+        ("experiments.cells.trian", {}, ["cells", "unknown key 'trian'", "Did you mean 'train'?"]),
+        ("experiments.cells.train.epoch", 3, ["cells", "train", "'epoch'", "Did you mean 'epochs'?"]),
+        ("experiments.cells.train.epochs", 0, ["cells", "epochs is 0"]),
+        ("experiments.cells.train.optimizer", {"name": "adam"}, ["cells", "adam", "adamw"]),
+        ("experiments.cells.train.schedule", {"name": "cosin", "lr": 1}, ["cells", "cosin", "cosine"]),
+        ("experiments.cells.train.augment", {"flipp": True}, ["cells", "flipp", "Did you mean 'flip'?"]),
+        ("experiments.cells.train.metric", "accurracy", ["cells", "accurracy", "accuracy"]),
+        ("experiments.cells.train.precision", "half", ["cells", "half", "bfloat16"]),
+        ("experiments.cells.train.loss", {"name": "focall"}, ["cells", "focall", "focal"]),
+        ("experiments.cells.chip", {"sise": 4}, ["cells", "chip", "sise", "Did you mean 'size'?"]),
+        ("experiments.landcover.chip", {}, ["landcover", "chip", "size is missing"]),
+        ("experiments.landcover.predict.stride", 999, ["landcover", "stride is 999"]),
+        ("experiments.cells.split", {"by": "lisst"}, ["cells", "split", "lisst", "listed"]),
+        ("experiments.cells.models", {"resnett": {}}, ["cells", "resnett", "Did you mean 'resnet'?"]),
+        ("experiments.cells.models", {"unet": {}}, ["cells", "unet is for segmentation", "cnn, resnet"]),
+        ("experiments.cells.models", {"cnn": {"widht": 3}}, ["cells", "cnn", "widht", "Did you mean 'width'?"]),
+        ("experiments.cells.models", {}, ["cells", "models"]),
+        ("experiments.cells.dataset", "town", ["cells", "no 'town'", "Did you mean 'towns'?"]),
+        ("experiments.cells.dataset", "mine.yaml", ["cells", "no file mine.yaml", "working directory"]),
+        ("experiments.cells.dataset", "dubai", ["cells", "dubai has labels for segmentation"]),
+        ("experiments.cells.layout", {"sizes": 3}, ["cells", "sizes", "Did you mean 'size'?"]),
+        ("frameworks", ["troch"], ["troch", "Did you mean 'torch'?"]),
+        ("frameworks", ["reference"], ["reference", "torch"]),
+        ("seeds", [], ["seeds"]),
+        ("device", "gpu", ["device", "gpu", "cuda"]),
+        ("experiments", None, ["experiments"]),
+    ],
+)
+def test_a_wrong_study_is_one_line_with_the_key_and_a_suggestion(path, value, words):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        Study.resolve(changed(path, value), datasets=DATASETS)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_users_own_description_is_named_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text((DATASETS / "towns.yaml").read_text())
+    study = Study.resolve(changed("experiments.cells.dataset", "mine.yaml"), datasets=DATASETS)
+    assert study.dataset_file("cells") == "mine.yaml"
+
+
+def test_settings_change_with_what_decides_a_job_and_with_nothing_else(tmp_path):
+    def files(config, stages, **wildcards):
+        return Study.resolve(config, datasets=DATASETS).settings_file(str(tmp_path), stages, **wildcards)
+
+    job = {"experiment": "cells", "model": "cnn", "framework": "torch", "seed": "0"}
+    train = files(SMOKE, ("train",), **job)
+    assert files(changed("experiments.landcover.train.epochs", 9), ("train",), **job) == train
+    assert files(changed("experiments.cells.predict", {"batch": 3}), ("train",), **job) == train
+    assert files(changed("experiments.cells.train.epochs", 9), ("train",), **job) != train
+    assert files(changed("experiments.cells.models", {"cnn": {"width": 4}}), ("train",), **job) != train
+    settings = json.loads(Path(train).read_text())
+    assert settings["train"]["epochs"] == 2
+    assert settings["model"] == {"width": 8, "blocks": 3}
+
+
+def test_the_code_digest_follows_imports_and_stops_there():
+    # report imports figures; the schedule of a training is none of its business.
+    assert code_digest("rvkernels.schedule") != code_digest("rvkernels.split")
+    assert code_digest("rvkernels.train") == code_digest("rvkernels.train", "rvkernels.schedule")
+    assert code_digest("rvkernels.split") != code_digest("rvkernels.split", "rvkernels.schedule")
+
+
+def test_check_prints_one_line_and_returns_2(tmp_path, capsys):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(changed("frameworks", ["troch"])))
+    assert cli.main(["check", str(path), "--datasets", str(DATASETS)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("rvk check: error: study: frameworks: no framework 'troch'")
+    path.write_text("a: [")
+    assert cli.main(["check", str(path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert cli.main(["check", str(tmp_path / "none.yaml")]) == 2
