@@ -32,14 +32,14 @@ def start_log(path: str | Path | None = None) -> None:
     LOG.propagate = False
 
 
-def _on_terminal() -> bool:
-    """True when the log goes to standard error and that is a terminal."""
-    streams = [h for h in LOG.handlers if type(h) is logging.StreamHandler]
-    return bool(streams) and all(h.stream.isatty() for h in streams)
+def _to_file() -> bool:
+    """True when the log goes to a file."""
+    return any(isinstance(h, logging.FileHandler) for h in LOG.handlers)
 
 
 class Progress:
-    """Counts to `total`. On a terminal a bar, else a log line at most every `LINE_SECONDS` seconds.
+    """Counts to `total`: a bar on a terminal, and log lines, at most one in `LINE_SECONDS` seconds, where there is none
+    or the log goes to a file.
 
     with Progress(len(chips), "predict", "chips") as progress:
         progress.add(16)
@@ -50,7 +50,7 @@ class Progress:
         self.done = self._first = start
         self._began = self._told = time.perf_counter()
         self._bar = None
-        if _on_terminal():
+        if sys.stderr.isatty():
             # Imported here: a framework's environment may lack it, and a log file never needs it.
             from tqdm import tqdm
 
@@ -63,7 +63,8 @@ class Progress:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-            return
+            if not _to_file():
+                return
         now = time.perf_counter()
         if now - self._told >= LINE_SECONDS and self.done < self.total:
             self._told = now

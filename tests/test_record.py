@@ -130,20 +130,21 @@ def test_second_start_replaces_the_first(log_file, tmp_path):
     assert "here" in (tmp_path / "other.log").read_text()
 
 
+class Terminal:
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
 def test_a_terminal_gets_a_bar(log_file, monkeypatch):
-    class Terminal:
-        def __init__(self):
-            self.text = ""
-
-        def write(self, text):
-            self.text += text
-
-        def flush(self):
-            pass
-
-        def isatty(self):
-            return True
-
     terminal = Terminal()
     monkeypatch.setattr(progress.sys, "stderr", terminal)
     start_log(None)
@@ -151,3 +152,13 @@ def test_a_terminal_gets_a_bar(log_file, monkeypatch):
         bar.add(3)
     assert "chips" in terminal.text
     assert "3/3" in terminal.text or "0/3" in terminal.text
+
+
+def test_a_terminal_gets_a_bar_beside_the_log_file(log_file, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(progress.sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    with Progress(3, "chips", "chip") as bar:
+        bar.add(1)
+    assert "chips" in terminal.text
+    assert "chips: 1 of 3 chip" in log_file.read_text()
