@@ -43,7 +43,12 @@ def test_heavy_imports_stay_home(path):
     assert stray == set()
 
 
-def test_a_file_called_from_a_rule_is_a_verb():
+@pytest.mark.parametrize("path", sorted((ROOT / "rvkernels").rglob("*.py")), ids=lambda p: p.stem)
+def test_syntax_is_that_of_the_oldest_python(path):
+    ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+def test_what_a_rule_calls_is_a_verb():
     from rvkernels.cli import parser
 
     verbs = set(next(a for a in parser()._actions if a.dest == "verb").choices)
