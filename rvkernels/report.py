@@ -6,12 +6,14 @@ The page holds no number that is not in a table, a record or the study's setting
 from __future__ import annotations
 
 import base64
+import io
 import re
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 import yaml
+from PIL import Image
 
 from rvkernels import dataset, registry
 from rvkernels.figures import NAMES, Figure, write
@@ -161,18 +163,21 @@ def _answers(results: Results) -> list[str]:
         (model, framework), best = networks.idxmax(), networks.max()
         base = float(means.loc["baseline"].iloc[0])
         sentences.append(
-            f"{experiment.task.capitalize()} on {experiment.description['title']}: {model} in {framework} reaches "
+            f"{experiment.description['title']}, {experiment.task}: {model} in {framework} reaches "
             f"{NAMES.get(metric, metric)} {best:.3f} on the test split, a logistic regression {base:.3f}."
         )
     return sentences
 
 
 def _svg(path: Path, figure: Figure) -> str:
-    """The figure for the page: inline SVG, or a picture when it holds photographs (an SVG of those is larger)."""
+    """The figure for the page: inline SVG, or a JPEG when it holds photographs, which an SVG stores without loss."""
     text = path.read_text()
     if "<image" in text:
-        data = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
-        return f'<img src="data:image/png;base64,{data}" alt="{_escape(figure.alt)}">'
+        photograph = io.BytesIO()
+        with Image.open(path.with_suffix(".png")) as picture:
+            picture.convert("RGB").save(photograph, "JPEG", quality=88, subsampling=0, optimize=True)
+        data = base64.b64encode(photograph.getvalue()).decode()
+        return f'<img src="data:image/jpeg;base64,{data}" alt="{_escape(figure.alt)}">'
     text = text[text.index("<svg") :]
     # Ids are unique within a figure only; a page holds many.
     prefix = re.sub(r"\W", "_", figure.name)

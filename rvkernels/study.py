@@ -116,7 +116,7 @@ class Study:
         Its name holds a digest of its contents and of the code that the stages run, so that another setting, or an
         edit of a module that a stage imports, gives another path: Snakemake then reruns those jobs and no others.
         """
-        text = json.dumps(self._settings(stages, **wildcards), indent=1, sort_keys=True)
+        text = json.dumps(self._settings(stages, **wildcards), indent=1)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         path = Path(folder) / f"{stages[0]}-{digest}.json"
         if not path.is_file():

@@ -18,8 +18,8 @@ from rvkernels.predictions import Predictions, scene_file
 from rvkernels.results import Experiment, Results
 from rvkernels.scene import Region
 
-SCENES = 3  # that are shown
-SIDE = 640  # pixels of a scene that are shown, at most
+SCENES = {"classification": 3, "segmentation": 3, "detection": 2}  # that are shown
+SIDE = {"classification": 640, "segmentation": 512, "detection": 320}  # pixels of a scene that are shown, at most
 MISTAKES = 18
 UNLABELLED = 255
 RIGHT, WRONG, UNKNOWN = (221, 235, 221), (200, 40, 40), (255, 255, 255)
@@ -56,7 +56,9 @@ def figures(results: Results) -> Iterator[Figure]:
             name=f"maps_{name}",
             section=name,
             title="Predictions beside the truth",
-            caption=f"Test scenes {scenes}, at most {SIDE} x {SIDE} pixels of each, first seed.{errors} {text}",
+            caption=(
+                f"Test scenes {scenes}, the middle {SIDE[experiment.task]} pixels of each, first seed.{errors} {text}"
+            ),
             alt=f"Test scenes with truth and predictions side by side. {text}",
             draw=lambda p=panels, e=experiment: _draw(p, e),
             table=table,
@@ -69,13 +71,14 @@ def _of_pictures(experiment: Experiment) -> bool:
 
 def _choice(experiment: Experiment, made: Predictions) -> list[Region]:
     """Up to SCENES predicted regions, evenly spaced over the test scenes, cut to SIDE around their middle."""
+    count, side = SCENES[experiment.task], SIDE[experiment.task]
     regions = [r for scene in made.scenes for r in made.scene_regions(scene)[:1]]
     chosen = [
-        regions[i] for i in np.unique(np.linspace(0, len(regions) - 1, min(SCENES, len(regions))).round().astype(int))
+        regions[i] for i in np.unique(np.linspace(0, len(regions) - 1, min(count, len(regions))).round().astype(int))
     ]
     cut = []
     for r in chosen:
-        rows, cols = min(r.rows, SIDE), min(r.cols, SIDE)
+        rows, cols = min(r.rows, side), min(r.cols, side)
         cut.append(Region(r.scene, r.row + (r.rows - rows) // 2, r.col + (r.cols - cols) // 2, rows, cols, r.split))
     return cut
 
