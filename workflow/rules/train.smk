@@ -1,21 +1,3 @@
-rule init:
-    input:
-        dataset=dataset_file,
-    output:
-        weights=f"{DATA}/init/{{model}}/{{seed}}.npz",
-    log:
-        f"{RESULTS}/logs/{{experiment}}/init/{{model}}/{{seed}}.log",
-    conda:
-        "../../envs/base.yaml"
-    params:
-        settings=settings("init"),
-    shell:
-        "exec rvk --log {log:q} init --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --model {wildcards.model} --seed {wildcards.seed} --out {output.weights:q}"
-
-
-# What train keeps to resume from stands in the same folder but is no output: snakemake removes the outputs of a job that
-# was killed, and the checkpoint has to outlive that.
 rule train:
     input:
         dataset=dataset_file,

@@ -1,0 +1,17 @@
+rule chip:
+    input:
+        dataset=dataset_file,
+        scenes=rules.fetch.output.scenes,
+        regions=rules.split.output.regions,
+    output:
+        chips=directory(f"{DATA}/chips"),
+    log:
+        f"{RESULTS}/logs/{{experiment}}/chip.log",
+    conda:
+        "../../envs/base.yaml"
+    threads: STUDY.threads
+    params:
+        settings=settings("chip"),
+    shell:
+        "exec rvk --log {log:q} chip --settings {params.settings:q} --dataset {input.dataset:q}"
+        " --scenes {input.scenes:q} --regions {input.regions:q} --threads {threads} --out {output.chips:q}"

@@ -1,0 +1,33 @@
+rule compare:
+    input:
+        records=runs("record.json"),
+        metrics=runs("eval.json"),
+        baseline_records=baselines("record.json"),
+        baseline_metrics=baselines("eval.json"),
+    output:
+        runs=report(
+            f"{RESULTS}/tables/runs.csv",
+            caption="../report/runs.rst",
+            category="Tables",
+        ),
+        summary=report(
+            f"{RESULTS}/tables/summary.csv",
+            caption="../report/summary.rst",
+            category="Tables",
+        ),
+        margins=report(
+            f"{RESULTS}/tables/margins.csv",
+            caption="../report/margins.rst",
+            category="Tables",
+        ),
+        epochs=f"{RESULTS}/tables/epochs.csv",
+    log:
+        f"{RESULTS}/logs/compare.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=settings("compare"),
+        runs=f"{RESULTS}/runs",
+        folder=subpath(output.runs, parent=True),
+    shell:
+        "exec rvk --log {log:q} compare --settings {params.settings:q} --runs {params.runs:q} --out {params.folder:q}"

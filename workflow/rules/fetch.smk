@@ -1,0 +1,15 @@
+rule fetch:
+    input:
+        dataset=dataset_file,
+    output:
+        scenes=f"{DATA}/scenes.jsonl",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/fetch.log",
+    conda:
+        "../../envs/base.yaml"
+    threads: STUDY.threads
+    params:
+        settings=settings("fetch"),
+    shell:
+        "exec rvk --log {log:q} fetch --settings {params.settings:q} --dataset {input.dataset:q}"
+        " --threads {threads} --out {output.scenes:q}"

@@ -1,0 +1,14 @@
+rule init:
+    input:
+        dataset=dataset_file,
+    output:
+        weights=f"{DATA}/init/{{model}}/{{seed}}.npz",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/init/{{model}}/{{seed}}.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=settings("init"),
+    shell:
+        "exec rvk --log {log:q} init --settings {params.settings:q} --dataset {input.dataset:q}"
+        " --model {wildcards.model} --seed {wildcards.seed} --out {output.weights:q}"

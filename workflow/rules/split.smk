@@ -1,0 +1,13 @@
+rule split:
+    input:
+        scenes=rules.fetch.output.scenes,
+    output:
+        regions=f"{DATA}/regions.csv",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/split.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=settings("split", "chip"),
+    shell:
+        "exec rvk --log {log:q} split --settings {params.settings:q} --scenes {input.scenes:q} --out {output.regions:q}"
