@@ -1,3 +1,5 @@
+# What train keeps to resume from stands in the same folder but is no output: snakemake removes the outputs of a job that
+# was killed, and the checkpoint has to outlive that.
 rule train:
     input:
         dataset=dataset_file,
