@@ -22,7 +22,7 @@ if compgen -G "$directory/.snakemake/locks/*" >/dev/null; then
   here="$(cd "$directory" && pwd -P)"
   for process in /proc/[0-9]*; do
     if [ "$(readlink "$process/cwd" 2>/dev/null)" = "$here" ] &&
-      tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q 'bin/snakemake '; then
+      tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qE '(bin/|-m )snakemake( |$)'; then
       echo "run: error: snakemake (process ${process#/proc/}) works in $directory; wait for it or stop it" >&2
       exit 1
     fi
