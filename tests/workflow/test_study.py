@@ -3,13 +3,13 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -86,19 +86,19 @@ def test_a_record_names_no_path(smoke):
 
 def kill_when(directory, log, seconds=240):
     """Start the study, and kill snakemake (not its jobs) half a second after the job with this log has begun."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow/Snakefile"), *command()[1:],
-         "--directory", str(directory), "--rerun-incomplete"],
+    script = subprocess.Popen(
+        command("--directory", str(directory)),
         env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + seconds
     while not list((directory / SMOKE / "logs").glob(log)):
-        assert process.poll() is None, f"the study ended before {log} began"
+        assert script.poll() is None, f"the study ended before {log} began"
         assert time.monotonic() < deadline, f"{log} did not begin"
         time.sleep(0.02)
     time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    (snakemake,) = psutil.Process(script.pid).children()
+    snakemake.kill()
+    assert script.wait() != 0
 
 
 def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path):
