@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,11 @@ class Study:
         """Set the environment variables that `rvk` reads in the jobs that this process starts.
 
         RVK_PARENT is this process: a job that outlives a killed snakemake would race with the job that the next one
-        starts in its place, so `rvk` ends with it. RVK_MIRROR is the study's mirror unless it is set already.
+        starts in its place, so `rvk` ends with it. RVK_MIRROR is the study's mirror unless it is set already. PATH gets
+        the folder of this interpreter, so that jobs find the `rvk` beside a snakemake that was called by its path; a
+        rule's conda environment still comes before it.
         """
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         os.environ["RVK_PARENT"] = str(os.getpid())
         if self.mirror:
             os.environ.setdefault("RVK_MIRROR", self.mirror)
