@@ -19,7 +19,7 @@ study: setup
 	@$(BIN)/rvk check --report $(CONFIG)
 
 test: setup
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
