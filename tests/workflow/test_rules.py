@@ -1,7 +1,6 @@
 """The workflow as files: layering rules, lint, and a dry run of every study."""
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,11 +19,11 @@ HOME = {
 }
 
 
-def snakemake(*arguments, directory=ROOT):
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def snakemake(*arguments):
+    binaries = Path(sys.executable).parent
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "workflow/Snakefile", *arguments],
-        cwd=directory, env=environment, capture_output=True, text=True, check=False,
+        [binaries / "snakemake", "--snakefile", ROOT / "workflow/Snakefile", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
