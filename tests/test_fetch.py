@@ -6,9 +6,9 @@ import fcntl
 import hashlib
 import http.server
 import json
-import logging
-import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -298,12 +298,6 @@ def test_archive_whose_members_leave_it(tmp_path, name):
         check_archive(path, "x.zip")
 
 
-def _obtain_in_a_process(ready, wanted: dict, folder: Path, mirror: Path) -> None:
-    logging.disable()
-    ready.set()
-    obtain(wanted, folder, mirror)
-
-
 def test_two_processes_take_turns(tmp_path):
     folder, mirror = tmp_path / "name", tmp_path / "mirror"
     folder.mkdir()
@@ -311,17 +305,20 @@ def test_two_processes_take_turns(tmp_path):
     (mirror / "a.bin").write_bytes(DATA)
     with (folder / ".a.bin.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        context = multiprocessing.get_context("spawn")
-        ready = context.Event()
-        other = context.Process(target=_obtain_in_a_process, args=(ready, entry(), folder, mirror))
-        other.start()
-        assert ready.wait(60)
-        other.join(0.5)
-        assert other.is_alive()
+        code = (
+            "import json, pathlib, sys; from rvkernels.fetch import obtain; print('ready', flush=True); "
+            "obtain(json.loads(sys.argv[1]), *map(pathlib.Path, sys.argv[2:]))"
+        )
+        other = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(entry()), folder, mirror], cwd=tmp_path, stdout=subprocess.PIPE
+        )
+        assert other.stdout.readline() == b"ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.5)
         assert not (folder / "a.bin").exists()
         fcntl.flock(lock, fcntl.LOCK_UN)
-        other.join(30)
-    assert other.exitcode == 0
+        other.communicate(timeout=30)
+    assert other.returncode == 0
     assert (folder / "a.bin").stat().st_size == len(DATA)
 
 

@@ -92,8 +92,9 @@ except ValueError as error:
     print(error)
 """
     run = subprocess.run(
-        [sys.executable, "-c", script, str(path), str(cog)], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", script, str(path), str(cog)],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     assert "a.tif: cannot write a GeoTIFF" in run.stdout
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]

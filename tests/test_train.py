@@ -28,7 +28,6 @@ MODELS = {
     "segmentation": ("unet", {"width": 4, "depth": 2}),
     "detection": ("detector", {"width": 4, "strides": [4, 8], "pyramid": 4, "tower": 0}),
 }
-ROOT = Path(__file__).parents[1]
 
 
 def write_chips(folder, task, splits):
@@ -235,7 +234,7 @@ def test_killed_at_random_moments(study, tmp_path, task):
     last = tmp_path / "killed" / "last.npz"
     kills = 0
     while kills < 4:
-        process = subprocess.Popen(command, cwd=ROOT)
+        process = subprocess.Popen(command, cwd=tmp_path)
         before = last.stat().st_mtime_ns if last.exists() else None
         if kills % 2:  # in the middle of writing a file
             while process.poll() is None and not list(last.parent.glob(".last.npz.*")):

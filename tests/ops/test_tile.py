@@ -97,8 +97,9 @@ for kernel in ("cpp", "reference"):
 """
     environment = {**os.environ, "GDAL_CACHEMAX": "1KB"}
     run = subprocess.run(
-        [sys.executable, "-c", script, path], env=environment, capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", script, path],
+        env=environment, cwd=os.path.dirname(path), capture_output=True, text=True, check=True,
+    )  # fmt: skip
     once, again = map(int, run.stdout.split())
     size = os.path.getsize(path)
     assert once < 1.1 * size
