@@ -9,7 +9,7 @@ CONFIG ?= config/config.yaml
 CORES ?= all
 ARGS ?=
 BIN := .venv/bin
-SOURCES := CMakeLists.txt pyproject.toml $(wildcard cpp/*.* cpp/*/*.*) $(shell find rvkernels -name '*.py' -o -name '*.j2' -o -name '*.css' -o -name '*.js' -o -name '*.mplstyle')
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard workflow/schemas/*.yaml cpp/*.* cpp/*/*.*) $(shell find rvkernels -name '*.py' -o -name '*.j2' -o -name '*.css' -o -name '*.js' -o -name '*.mplstyle')
 
 .PHONY: study test lint setup clean
 

@@ -122,7 +122,7 @@ def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path):
         assert json.loads((directory / name).read_text()) == json.loads(path.read_text()), name
 
 
-def test_one_core_gives_the_same_tables(smoke, tmp_path):
+def test_one_core_gives_the_same_chips(smoke, tmp_path):
     run(tmp_path, "--cores", "1", "--until", "chip")
     for name, path in files(smoke, "chips.csv").items():
         assert (tmp_path / name).read_bytes() == path.read_bytes()
