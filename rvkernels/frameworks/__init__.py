@@ -114,6 +114,29 @@ class Framework(Protocol):
         """What a record keeps: the framework's version, its compute libraries, the device."""
 
 
+class Contract:
+    """What is the same in every framework: settings are completed and checked, then images and targets at every call.
+
+    A framework derives from it, and finds in `_graph`, `_loss` and `_optimizer` settings that are complete.
+    """
+
+    layout = "NHWC"
+
+    def __init__(self, graph: Graph, loss: dict, optimizer: dict, *, device: str, threads: int, precision: str) -> None:
+        check_arithmetic(device, precision, threads)
+        self._graph = graph
+        self._loss = complete_loss(loss, graph)
+        self._optimizer = complete_optimizer(optimizer)
+        self._sizes: dict[tuple[int, int], int | None] = {}
+
+    def _check(self, images: np.ndarray, targets: tuple[np.ndarray, ...] | None = None) -> None:
+        """Raise ValueError for images, in the framework's layout, or targets that the model does not take."""
+        nhwc = images if self.layout == "NHWC" or images.ndim != 4 else images.transpose(0, 2, 3, 1)
+        locations = check_images(self._graph, nhwc, self._sizes)
+        if targets is not None:
+            check_targets(self._graph, self._loss, targets, nhwc, locations)
+
+
 def complete_loss(loss: Mapping[str, object], graph: Graph) -> dict[str, object]:
     """`loss` with all its settings.
 

@@ -11,14 +11,7 @@ from typing import Callable
 import numpy as np
 
 from rvkernels import weights as weight_files
-from rvkernels.frameworks import (
-    check_arithmetic,
-    check_images,
-    check_state,
-    check_targets,
-    complete_loss,
-    complete_optimizer,
-)
+from rvkernels.frameworks import Contract, check_state
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -43,13 +36,11 @@ Arrays = dict[str, np.ndarray]
 Backward = Callable[[np.ndarray], tuple[list[np.ndarray], Arrays]]
 
 
-class Framework:
+class Framework(Contract):
     """One model in float64; the contract is frameworks/__init__.py.
 
     `weights` and `predict` round to float32, `gradients` and `state` do not: they are what others are compared with.
     """
-
-    layout = "NHWC"
 
     def __init__(
         self,
@@ -63,16 +54,12 @@ class Framework:
         precision: str = "float32",
         compile: bool = False,
     ) -> None:
-        check_arithmetic(device, precision, threads)
+        super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
         if device != "cpu" or precision != "float32" or compile:
             raise ValueError(
                 f"framework 'reference' computes in float64 on the CPU; it takes device 'cpu', precision 'float32' and "
                 f"no compile; got {device!r}, {precision!r}, {compile}"
             )
-        self._graph = graph
-        self._sizes: dict[tuple[int, int], int | None] = {}
-        self._loss = complete_loss(loss, graph)
-        self._optimizer = complete_optimizer(optimizer)
         self.load(weights)
 
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
@@ -94,7 +81,7 @@ class Framework:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32, in inference mode, in the form that Graph.output describes."""
-        check_images(self._graph, images, self._sizes)
+        self._check(images)
         logits, _, _ = run(self._graph, self._weights, images.astype(np.float64), training=False)
         return logits.astype(np.float32)
 
@@ -141,8 +128,7 @@ class Framework:
 
     def _differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, Arrays, Arrays]:
         """Loss, gradients of the trained weights, new running statistics."""
-        locations = check_images(self._graph, images, self._sizes)
-        check_targets(self._graph, self._loss, targets, images, locations)
+        self._check(images, targets)
         logits, running, back = run(self._graph, self._weights, images.astype(np.float64), training=True)
         loss, gradient = loss_and_gradient(logits, targets, self._loss)
         return loss, back(gradient), running

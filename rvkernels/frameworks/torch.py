@@ -19,14 +19,7 @@ import torch.nn.functional as functional
 from torch import nn
 
 from rvkernels import weights as weight_files
-from rvkernels.frameworks import (
-    check_arithmetic,
-    check_images,
-    check_state,
-    check_targets,
-    complete_loss,
-    complete_optimizer,
-)
+from rvkernels.frameworks import Contract, check_state
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -54,14 +47,12 @@ _PARTS = {"weight": "weight", "bias": "bias", "scale": "weight", "mean": "runnin
 _STATES = {"v": "momentum_buffer", "m": "exp_avg", "s": "exp_avg_sq"}
 
 
-class Framework:
+class Framework(Contract):
     """One model in PyTorch; the contract is frameworks/__init__.py.
 
     Deterministic on the CPU for a number of threads. An array of images that NumPy may not write to is copied, others
     are read in place.
     """
-
-    layout = "NHWC"
 
     def __init__(
         self,
@@ -75,13 +66,9 @@ class Framework:
         precision: str = "float32",
         compile: bool = False,
     ) -> None:
-        check_arithmetic(device, precision, threads)
+        super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device 'cuda': PyTorch {torch.__version__} finds no CUDA device; use device 'cpu'")
-        self._graph = graph
-        self._sizes: dict[tuple[int, int], int | None] = {}
-        self._loss = complete_loss(loss, graph)
-        self._settings = complete_optimizer(optimizer)
         self._device = torch.device(device)
         self._autocast = precision == "bfloat16"
         torch.set_num_threads(threads)
@@ -97,7 +84,7 @@ class Framework:
 
         self._module = Network(graph).to(self._device, memory_format=torch.channels_last)
         self._tensors = self._module.tensors()
-        self._optimizer = self._make_optimizer()
+        self._updater = self._make_optimizer()
         self._forward = _compiled(self._module, self._device) if compile else self._module
         self._class_weights = None
         if self._loss.get("class_weights") is not None:
@@ -106,27 +93,27 @@ class Framework:
 
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
         """One optimizer step in training mode; the loss before it."""
-        for group in self._optimizer.param_groups:
+        for group in self._updater.param_groups:
             group["lr"] = lr
-        self._optimizer.zero_grad(set_to_none=True)
+        self._updater.zero_grad(set_to_none=True)
         loss = self._backward(images, targets)
-        self._optimizer.step()
+        self._updater.step()
         return loss.item()
 
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
         running = {name: tensor.clone() for name, tensor in self._tensors.items() if not trained(name)}
-        self._optimizer.zero_grad(set_to_none=True)
+        self._updater.zero_grad(set_to_none=True)
         loss = self._backward(images, targets)
         found = {name: _array(tensor.grad) for name, tensor in self._tensors.items() if trained(name)}
-        self._optimizer.zero_grad(set_to_none=True)
+        self._updater.zero_grad(set_to_none=True)
         for name, tensor in running.items():
             self._tensors[name].copy_(tensor)
         return loss.item(), found
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32, in inference mode, in the form that Graph.output describes."""
-        check_images(self._graph, images, self._sizes)
+        self._check(images)
         self._module.eval()
         with torch.inference_mode(), self._arithmetic():
             logits = self._forward(self._images(images))
@@ -140,7 +127,7 @@ class Framework:
         """Copies of what the optimizer keeps between steps; see frameworks/__init__.py."""
         found: dict[str, np.ndarray] = {}
         for name, tensor in self._tensors.items():
-            kept = self._optimizer.state.get(tensor, {})
+            kept = self._updater.state.get(tensor, {})
             for part, own in _STATES.items():
                 if kept.get(own) is not None:
                     found[f"{part}/{name}"] = _array(kept[own])
@@ -151,15 +138,15 @@ class Framework:
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
         weight_files.check(self._graph, weights)
-        parts = check_state(state, self._settings, weights)
+        parts = check_state(state, self._optimizer, weights)
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 tensor.copy_(_tensor(weights[name]))
-        self._optimizer.state.clear()
+        self._updater.state.clear()
         for name, tensor in self._tensors.items():
             if not (state and parts and trained(name)):
                 continue
-            kept = self._optimizer.state[tensor]
+            kept = self._updater.state[tensor]
             for part in parts:
                 kept[_STATES[part]] = torch.empty_like(tensor, requires_grad=False).copy_(
                     _tensor(state[f"{part}/{name}"])
@@ -187,22 +174,21 @@ class Framework:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         fitted = {name: tensor for name, tensor in self._tensors.items() if trained(name)}
-        decay = self._settings["weight_decay"]
+        decay = self._optimizer["weight_decay"]
         groups = [
             {"params": [t for name, t in fitted.items() if name.endswith(".weight")], "weight_decay": decay},
             {"params": [t for name, t in fitted.items() if not name.endswith(".weight")], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
-        if self._settings["name"] == "sgd":
-            momentum, nesterov = self._settings["momentum"], self._settings["nesterov"]
+        if self._optimizer["name"] == "sgd":
+            momentum, nesterov = self._optimizer["momentum"], self._optimizer["nesterov"]
             return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=nesterov, fused=True)
-        betas = (self._settings["beta1"], self._settings["beta2"])
-        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=self._settings["eps"], fused=True)
+        betas = (self._optimizer["beta1"], self._optimizer["beta2"])
+        return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=self._optimizer["eps"], fused=True)
 
     def _backward(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> torch.Tensor:
         """The loss in training mode; leaves gradients in the parameters and moves the running statistics."""
-        locations = check_images(self._graph, images, self._sizes)
-        check_targets(self._graph, self._loss, targets, images, locations)
+        self._check(images, targets)
         self._module.train()
         with self._arithmetic():
             logits = self._forward(self._images(images))
