@@ -114,6 +114,20 @@ class Study:
             for seed in self.seeds
         ]
 
+    def controls(self) -> list[tuple[str, str, str, int]]:
+        """Of `runs`, those that are trained a second time with `control_threads`: the first of every model."""
+        if not self.config["divergence_control"] or len(self.frameworks) == 1:
+            return []
+        first: dict[tuple[str, str], tuple[str, int]] = {}
+        for experiment, model, framework, seed in self.runs():
+            first.setdefault((experiment, model), (framework, seed))
+        return [(*model, *run) for model, run in first.items()]
+
+    @property
+    def control_threads(self) -> int:
+        """Another number of threads than `threads`, so that sums are taken in another order."""
+        return 1 if self.threads > 1 else 2
+
     def settings_file(self, folder: str, stages: tuple[str, ...], **wildcards: str) -> str:
         """Path of a JSON file with what decides the result of a job: `settings` of its stages, written when missing.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rvkernels import cli
+from rvkernels import cli, registry
 from rvkernels.study import Study, code_digest, load
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +76,10 @@ def test_defaults_are_filled_in_and_runs_follow_the_file():
         ("frameworks", ["reference"], ["reference", "torch"]),
         ("seeds", [], ["seeds"]),
         ("device", "gpu", ["device", "gpu", "cuda"]),
+        ("equivalence", {"acuracy": 0.1}, ["equivalence", "acuracy", "Did you mean 'accuracy'?"]),
+        ("equivalence", {"miou": 0}, ["equivalence: miou", "0"]),
+        ("divergence_control", 1, ["divergence_control", "1", "boolean"]),
+        ("experiments.cells.target", 70, ["cells: target", "70", "maximum"]),
         ("experiments", None, ["experiments"]),
     ],
 )
@@ -86,6 +90,18 @@ def test_a_wrong_study_is_one_line_with_the_key_and_a_suggestion(path, value, wo
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_controls_repeat_the_first_run_of_every_model_with_other_threads(monkeypatch):
+    names = registry.names
+    monkeypatch.setattr(registry, "names", lambda kind: [*names(kind), "other"])
+    config = {**SMOKE, "divergence_control": True, "frameworks": ["torch", "other"], "seeds": [4, 2]}
+    study = Study.resolve(config, datasets=DATASETS)
+    first = [(name, model, "torch", 4) for name, e in study.experiments.items() for model in e["models"]]
+    assert study.controls() == first
+    assert study.threads != study.control_threads
+    assert Study.resolve({**config, "frameworks": ["torch"]}, datasets=DATASETS).controls() == []
+    assert Study.resolve({**config, "divergence_control": False}, datasets=DATASETS).controls() == []
 
 
 def test_a_users_own_description_is_named_by_its_path(tmp_path, monkeypatch):

@@ -48,6 +48,18 @@ def runs(name):
     return of
 
 
+def controls(name):
+    """An input function: this file of every control of the divergence."""
+
+    def of(wildcards):
+        return [
+            f"{RESULTS}/runs/{e}/{m}/{f}/{s}/control/{name}"
+            for e, m, f, s in STUDY.controls()
+        ]
+
+    return of
+
+
 def baselines(name):
     """An input function: this file of every experiment's baseline."""
 

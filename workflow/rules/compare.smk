@@ -2,6 +2,7 @@ rule compare:
     input:
         records=runs("record.json"),
         metrics=runs("eval.json"),
+        controls=controls("record.json"),
         baseline_records=baselines("record.json"),
         baseline_metrics=baselines("eval.json"),
     output:
