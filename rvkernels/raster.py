@@ -231,18 +231,29 @@ def move_geometries(geometries: Sequence[dict], move: Callable[[np.ndarray], np.
 
     Heights are dropped. Raises ValueError for coordinates that are not numbers.
     """
-    points: list[list[float]] = []
+    lines: list[np.ndarray] = []  # points are moved line by line: a scene's polygons have 100,000s of them
+    ends = [0]
 
     def collect(coordinates: object) -> object:
-        if isinstance(coordinates, (list, tuple)) and coordinates and not isinstance(coordinates[0], (list, tuple)):
-            if len(coordinates) < 2 or not all(isinstance(c, (int, float)) for c in coordinates):
-                raise ValueError(f"coordinates {coordinates!r} are not numbers x, y")
-            points.append([float(coordinates[0]), float(coordinates[1])])
-            return len(points) - 1
-        return [collect(c) for c in coordinates]
+        """The nested coordinates with each line, ring or single point as its number in `lines`."""
+        if not isinstance(coordinates, (list, tuple)):
+            raise ValueError(f"coordinates {coordinates!r} are not numbers x, y")
+        if not coordinates:  # a part that is empty stays so
+            return []
+        first = coordinates[0]
+        if isinstance(first, (list, tuple)) and first and isinstance(first[0], (list, tuple)):
+            return [collect(c) for c in coordinates]
+        points = coordinates if isinstance(first, (list, tuple)) else [coordinates]
+        lines.append(_points(points))
+        ends.append(ends[-1] + len(points))
+        return (len(lines) - 1, points is coordinates)
 
     def place(index: object, moved: list) -> object:
-        return moved[index] if isinstance(index, int) else [place(i, moved) for i in index]
+        if isinstance(index, list):
+            return [place(i, moved) for i in index]
+        number, is_line = index
+        line = moved[ends[number] : ends[number + 1]]
+        return line if is_line else line[0]
 
     def shapes(geometry: dict) -> dict:
         if geometry["type"] == "GeometryCollection":
@@ -255,8 +266,19 @@ def move_geometries(geometries: Sequence[dict], move: Callable[[np.ndarray], np.
         return {"type": shape["type"], "coordinates": place(shape["coordinates"], moved)}
 
     indexed = [shapes(g) for g in geometries]
-    moved = np.asarray(move(np.array(points, np.float64).reshape(-1, 2))).tolist()
+    moved = np.asarray(move(np.concatenate([np.empty((0, 2)), *lines]))).tolist()
     return [fill(shape, moved) for shape in indexed]
+
+
+def _points(points: Sequence[Sequence[float]]) -> np.ndarray:
+    """(n, 2) float64 from GeoJSON points, without heights."""
+    try:
+        found = np.array(points)
+    except ValueError:  # some have a height, some not
+        found = np.array([point[:2] for point in points])
+    if found.ndim != 2 or found.shape[1] < 2 or found.dtype.kind not in "fiu":
+        raise ValueError(f"coordinates {str(points)[:60]} are not numbers x, y")
+    return found[:, :2].astype(np.float64)
 
 
 def box_geometry(box: Sequence[float]) -> dict:

@@ -80,7 +80,8 @@ class Framework(Contract):
         else:
             # Filling memory that every operation overwrites would cost time and change no result.
             torch.utils.deterministic.fill_uninitialized_memory = False
-            torch.use_deterministic_algorithms(True)
+            # The same as use_deterministic_algorithms, which however imports torch's compiler: seconds at every start.
+            torch.set_deterministic_debug_mode("error")
 
         self._module = Network(graph).to(self._device, memory_format=torch.channels_last)
         self._tensors = self._module.tensors()
