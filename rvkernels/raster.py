@@ -238,10 +238,8 @@ def move_geometries(geometries: Sequence[dict], move: Callable[[np.ndarray], np.
         """The nested coordinates with each line, ring or single point as its number in `lines`."""
         if not isinstance(coordinates, (list, tuple)):
             raise ValueError(f"coordinates {coordinates!r} are not numbers x, y")
-        if not coordinates:  # a part that is empty stays so
-            return []
-        first = coordinates[0]
-        if isinstance(first, (list, tuple)) and first and isinstance(first[0], (list, tuple)):
+        first = next((c for c in coordinates if c not in ([], ())), [])  # parts that are empty stay so
+        if isinstance(first, (list, tuple)) and (not first or isinstance(first[0], (list, tuple))):
             return [collect(c) for c in coordinates]
         points = coordinates if isinstance(first, (list, tuple)) else [coordinates]
         lines.append(_points(points))
@@ -274,11 +272,16 @@ def _points(points: Sequence[Sequence[float]]) -> np.ndarray:
     """(n, 2) float64 from GeoJSON points, without heights."""
     try:
         found = np.array(points)
-    except ValueError:  # some have a height, some not
-        found = np.array([point[:2] for point in points])
-    if found.ndim != 2 or found.shape[1] < 2 or found.dtype.kind not in "fiu":
-        raise ValueError(f"coordinates {str(points)[:60]} are not numbers x, y")
+    except ValueError:  # some have a height, some not, or something is no point
+        found = np.array([point[:2] for point in points if _is_point(point)])
+    if found.shape[:1] != (len(points),) or found.ndim != 2 or found.shape[1] < 2 or found.dtype.kind not in "fiu":
+        bad = next(point for point in points if not _is_point(point))
+        raise ValueError(f"coordinates {bad!r} are not numbers x, y")
     return found[:, :2].astype(np.float64)
+
+
+def _is_point(point: object) -> bool:
+    return isinstance(point, (list, tuple)) and len(point) >= 2 and all(isinstance(c, (int, float)) for c in point)
 
 
 def box_geometry(box: Sequence[float]) -> dict:

@@ -215,15 +215,18 @@ def test_geojson_without_crs_is_in_pixels(tmp_path):
 def test_move_geometries_of_every_kind():
     geometries = [
         {"type": "Point", "coordinates": [1, 2, 9]},
-        {"type": "MultiPolygon", "coordinates": [[[[0, 0], [1, 0], [1, 1], [0, 0]]], []]},
+        {"type": "MultiPolygon", "coordinates": [[[[0, 0], [1, 0, 7], [1, 1], [0, 0]]], []]},
+        {"type": "MultiPolygon", "coordinates": [[], [[], [[0, 0], [1, 0], [1, 1], [0, 0]]]]},
         {"type": "GeometryCollection", "geometries": [{"type": "LineString", "coordinates": [[0, 0], [2, 2]]}]},
     ]
     moved = raster.move_geometries(geometries, lambda xy: xy + 10)
     assert moved[0]["coordinates"] == [11, 12]
     assert moved[1]["coordinates"][0][0][1] == [11, 10]
-    assert moved[2]["geometries"][0]["coordinates"] == [[10, 10], [12, 12]]
-    with pytest.raises(ValueError, match="are not numbers"):
-        raster.move_geometries([{"type": "Point", "coordinates": ["a", 1]}], lambda xy: xy)
+    assert moved[2]["coordinates"] == [[], [[], [[10, 10], [11, 10], [11, 11], [10, 10]]]]
+    assert moved[3]["geometries"][0]["coordinates"] == [[10, 10], [12, 12]]
+    for wrong in (["a", 1], [1], [[1, 2], [3]], [[1, 2], ["3", "4"]], [[0, 0], 5], 7):
+        with pytest.raises(ValueError, match="are not numbers"):
+            raster.move_geometries([{"type": "LineString", "coordinates": wrong}], lambda xy: xy)
 
 
 def test_read_bytes(tmp_path):
