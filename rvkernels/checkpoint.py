@@ -65,3 +65,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"{path}: unknown member {name!r}; expected names under {', '.join(_GROUPS)}")
         groups[group][rest] = array
     return Checkpoint(meta=meta, **groups)
+
+
+def read_meta(path: str | Path) -> dict:
+    """`meta` alone, without reading the arrays. FileNotFoundError, or ValueError naming the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; run `rvk train` first")
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return json.loads(str(file["meta"]))
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to train again") from None

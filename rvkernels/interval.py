@@ -1,4 +1,4 @@
-"""What a handful of seeds says: means with Student's t intervals, and paired differences."""
+"""What a handful of seeds says: means with Student's t intervals, paired differences and ratios, equivalence."""
 
 from __future__ import annotations
 
@@ -42,12 +42,65 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> Interval:
     return Interval(mean, std, mean - half, mean + half, len(kept))
 
 
-def paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float], level: float = 0.95) -> Interval:
-    """t interval of a[k] - b[k] over the keys (seeds) that both have.
+def differences(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> list[float]:
+    """a[k] - b[k] over the keys (seeds) that both have.
 
     Raises ValueError when they share no key: there is nothing to compare.
     """
     shared = [k for k in a if k in b]
     if not shared:
         raise ValueError(f"no seed in common: {sorted(map(str, a))} and {sorted(map(str, b))}")
-    return t_interval([a[k] - b[k] for k in shared], level)
+    return [a[k] - b[k] for k in shared]
+
+
+def paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float], level: float = 0.95) -> Interval:
+    """t interval of the mean of differences(a, b)."""
+    return t_interval(differences(a, b), level)
+
+
+def paired_ratio(a: Mapping[Hashable, float], b: Mapping[Hashable, float], level: float = 0.95) -> Interval:
+    """Geometric mean of a[k] / b[k] over the seeds that both have, with its interval: exp of that of log a - log b.
+
+    `std` is that of the logarithms. Raises ValueError for a value that is not above 0.
+    """
+    for values in (a, b):
+        for k, v in values.items():
+            if v <= 0:
+                raise ValueError(f"seed {k}: {v} has no logarithm; a ratio needs numbers above 0")
+    logs = paired(*({k: math.log(v) for k, v in values.items()} for values in (a, b)), level)
+    return Interval(math.exp(logs.mean), logs.std, math.exp(logs.low), math.exp(logs.high), logs.count)
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """p values of the two one-sided tests, and whether both are below the level; None where there is no test."""
+
+    p_lower: float
+    p_upper: float
+    equivalent: bool | None
+
+
+def tost(values: Iterable[float], margin: float, alpha: float = 0.05) -> Equivalence:
+    """Is the mean of paired differences within ±margin? Two one-sided t tests (Schuirmann 1987).
+
+    p_lower tests mean <= -margin, p_upper mean >= margin, with count - 1 degrees of freedom; when both are below
+    `alpha`, the mean is shown to lie between, which is the same as the 1 - 2 alpha interval lying within ±margin.
+    NaN values are left out. Fewer than two values have no spread: NaN, and `equivalent` is None.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin: expected a number above 0, got {margin}")
+    kept = np.array([v for v in values if not math.isnan(v)], np.float64)
+    if len(kept) < 2:
+        return Equivalence(float("nan"), float("nan"), None)
+    from scipy.special import stdtr
+
+    mean, error = float(kept.mean()), float(kept.std(ddof=1)) / math.sqrt(len(kept))
+
+    def beyond(distance: float) -> float:
+        """P(T > distance / error); without any spread the limit of it."""
+        if error == 0:
+            return 0.5 if distance == 0 else float(distance < 0)
+        return float(stdtr(len(kept) - 1, -distance / error))
+
+    lower, upper = beyond(mean + margin), beyond(margin - mean)
+    return Equivalence(lower, upper, max(lower, upper) < alpha)

@@ -146,6 +146,8 @@ class Study:
         names = {"model": "models", "framework": "frameworks"}
         modules = [f"rvkernels.{MODULES.get(stage, stage)}" for stage in stages]
         modules += [f"rvkernels.{names[k]}.{v}" for k, v in wildcards.items() if k in names]
+        if "report" in stages:  # loads figures by name
+            modules += [f"rvkernels.figures.{name}" for name in registry.names("figures")]
         result: dict[str, object] = {}
         if "experiment" in wildcards:
             experiment = self.experiments[wildcards["experiment"]]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rvkernels.interval import paired, t_interval
+from rvkernels.interval import paired, paired_ratio, t_interval, tost
 
 
 def test_three_values_by_hand():
@@ -52,3 +52,55 @@ def test_nothing_in_common_is_an_error():
 def test_level_is_checked():
     with pytest.raises(ValueError, match="level"):
         t_interval([1.0, 2.0], level=95)
+
+
+def test_a_ratio_is_one_of_geometric_means():
+    # ratios 2 and 4: logarithms ln 2 and 2 ln 2, mean 1.5 ln 2, std ln 2 / sqrt(2), t(1, 97.5 %) = 12.7062
+    result = paired_ratio({0: 2.0, 1: 8.0, 2: 1.0}, {0: 1.0, 1: 2.0})
+    half = 12.7062 * math.log(2) / 2
+    assert (result.mean, result.count) == (pytest.approx(math.sqrt(8)), 2)
+    assert result.low == pytest.approx(math.sqrt(8) * math.exp(-half), rel=1e-4)
+    assert result.high == pytest.approx(math.sqrt(8) * math.exp(half), rel=1e-4)
+
+
+def test_a_ratio_needs_numbers_above_0():
+    with pytest.raises(ValueError, match="seed 1: 0"):
+        paired_ratio({0: 1.0, 1: 0.0}, {0: 1.0, 1: 1.0})
+
+
+# With 2 degrees of freedom P(T > t) = (1 - t / sqrt(2 + t^2)) / 2; with 1, 1/2 - atan(t) / pi.
+@pytest.mark.parametrize(
+    ("values", "margin", "p_lower", "p_upper", "equivalent"),
+    [
+        # mean 0.01, error 0.01 / sqrt(3): t = 0.06 / error = sqrt(108), and 0.04 / error = sqrt(48)
+        ([0.0, 0.01, 0.02], 0.05, (1 - math.sqrt(108 / 110)) / 2, (1 - math.sqrt(48 / 50)) / 2, True),
+        ([0.0, 0.01, 0.02], 0.02, (1 - math.sqrt(27 / 29)) / 2, (1 - math.sqrt(3 / 5)) / 2, False),
+        # mean 0.002, error 0.001
+        ([0.001, 0.003, float("nan")], 0.02, 0.5 - math.atan(22) / math.pi, 0.5 - math.atan(18) / math.pi, True),
+        # mean -0.03 lies outside of the margin: t = -0.01 / error = -sqrt(3)
+        ([-0.04, -0.03, -0.02], 0.02, (1 + math.sqrt(3 / 5)) / 2, (1 - math.sqrt(75 / 77)) / 2, False),
+        # no spread at all
+        ([0.5, 0.5], 0.6, 0.0, 0.0, True),
+        ([0.5, 0.5], 0.5, 0.0, 0.5, False),
+        ([0.5, 0.5], 0.4, 0.0, 1.0, False),
+    ],
+)
+def test_two_one_sided_tests_by_hand(values, margin, p_lower, p_upper, equivalent):
+    result = tost(values, margin)
+    assert (result.p_lower, result.p_upper) == pytest.approx((p_lower, p_upper), abs=1e-12)
+    assert result.equivalent is equivalent
+
+
+def test_equivalence_is_the_90_percent_interval_within_the_margin():
+    values = [0.004, 0.019, 0.011, 0.002]
+    high = t_interval(values, level=0.9).high
+    assert tost(values, high * 1.001).equivalent is True
+    assert tost(values, high * 0.999).equivalent is False
+
+
+def test_one_difference_is_no_test():
+    result = tost([0.0], 0.02)
+    assert result.equivalent is None
+    assert math.isnan(result.p_lower)
+    with pytest.raises(ValueError, match="margin"):
+        tost([0.0, 0.1], 0.0)

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.study
 SMOKE = "results/smoke"
-TIMES = ("_s", "_seconds", "_per_s", "rss_mb", "data_wait_share", "record")
+TIMES = ("_s", "_seconds", "_per_s", "rss_mb", "data_wait_share", "starts", "warmup_steps", "record")
 
 
 def command(*arguments, study="config/smoke.yaml"):
@@ -45,7 +45,7 @@ def smoke(tmp_path_factory):
 
 
 def table(path):
-    """Rows of a CSV without the columns that hold times, memory or paths."""
+    """Rows of a CSV without the columns that hold times, memory, starts or paths."""
     with path.open(newline="") as lines:
         return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in csv.DictReader(lines)]
 

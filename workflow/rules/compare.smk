@@ -21,7 +21,20 @@ rule compare:
             caption="../report/margins.rst",
             category="Tables",
         ),
-        epochs=f"{RESULTS}/tables/epochs.csv",
+        frameworks=report(
+            f"{RESULTS}/tables/frameworks.csv",
+            caption="../report/frameworks.rst",
+            category="Tables",
+        ),
+        divergence=report(
+            f"{RESULTS}/tables/divergence.csv",
+            caption="../report/divergence.rst",
+            category="Tables",
+        ),
+        others=[
+            f"{RESULTS}/tables/{name}.csv"
+            for name in ("classes", "epochs", "targets", "equal")
+        ],
     log:
         f"{RESULTS}/logs/compare.log",
     conda:
