@@ -170,6 +170,13 @@ def report(a: Arguments) -> None:
     report(a.results, a.settings["study"], a.settings["datasets"], a.figures, a.out)
 
 
+def export(a: Arguments) -> None:
+    """a trained model as files of a framework, usable without rvkernels"""
+    from rvkernels.export import export
+
+    export(a.run_folder, a.to, a.out, normalise=a.normalise)
+
+
 def check(a: Arguments) -> None:
     """check a study file before any work"""
     from rvkernels.study import Study, load
@@ -230,6 +237,14 @@ def parser() -> argparse.ArgumentParser:
     verb(evaluate, "dataset", "scenes", "predictions", threads=True)
     verb(compare, "runs")
     verb(report, "results", "figures")
+
+    sub = verbs.add_parser("export", help=export.__doc__, description=export.__doc__)
+    sub.set_defaults(call=export)
+    sub.add_argument("run_folder", type=Path, metavar="RUN", help=files["run"])
+    kinds = "torch, keras, savedmodel, caffe2, onnx or jax"
+    sub.add_argument("--to", required=True, metavar="KIND", help=f"{kinds}; in an environment with that framework")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    sub.add_argument("--normalise", action="store_true", help="the network takes pixel values, not normalised ones")
 
     sub = verbs.add_parser("check", help=check.__doc__, description=check.__doc__)
     sub.set_defaults(call=check)

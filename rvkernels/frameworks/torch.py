@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import warnings
+from pathlib import Path
 from typing import Callable
 
 import numpy as np
@@ -19,6 +21,7 @@ import torch.nn.functional as functional
 from torch import nn
 
 from rvkernels import weights as weight_files
+from rvkernels.codegen import torch_module
 from rvkernels.frameworks import Contract, check_state
 from rvkernels.models import (
     Add,
@@ -412,3 +415,40 @@ def _giou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     union = area(a) + area(b) - overlap
     hull = area(torch.maximum(a, b))
     return overlap / union - (hull - union) / hull
+
+
+def _export(graph: Graph, weights: dict[str, np.ndarray], folder: Path) -> list[Path]:
+    """weights.pt, a state_dict, and model.py with the `Model` that it belongs to."""
+    source, attributes = torch_module(graph, taken=dir(nn.Module))
+    state = {}
+    for name in weight_shapes(graph):
+        layer, part = name.rsplit(".", 1)
+        state[f"{attributes[layer]}.{_PARTS[part]}"] = _tensor(weights[name])
+        if part == "variance":
+            state[f"{attributes[layer]}.num_batches_tracked"] = torch.tensor(0)
+    (folder / "model.py").write_text(source)
+    torch.save(state, folder / "weights.pt")
+    return [folder / "model.py", folder / "weights.pt"]
+
+
+EXPORTS = {"torch": _export}
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a .pt or .pth file by name; those under "state_dict" or "model" where it holds more than weights.
+
+    Raises ValueError naming the file when it is no state_dict or cannot be read without running code in it.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path}: not a state_dict that torch.load reads with weights_only=True: {reason}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise ValueError(f"{path}: not a state_dict: expected tensors by name, or these under 'state_dict' or 'model'")
+    return {
+        name: _array(value.float()) if value.is_floating_point() else _array(value) for name, value in found.items()
+    }

@@ -12,6 +12,8 @@ STUDIES = sorted((ROOT / "config").glob("*.yaml"))
 # Where a package may be imported: frameworks and heavy libraries stay in one place.
 HOME = {
     "torch": ("frameworks/torch.py",),
+    "onnx": ("onnx.py",),
+    "safetensors": ("pretrained.py",),
     "osgeo": ("raster.py", "ops/tile.py"),
     "pycocotools": ("metrics.py",),
     "matplotlib": ("figures/",),
