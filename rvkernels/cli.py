@@ -54,13 +54,13 @@ def chip(a: Arguments) -> None:
 
 def init(a: Arguments) -> None:
     """initial weights, the same for every framework"""
-    from rvkernels import dataset, weights
+    from rvkernels import dataset, pretrained, weights
     from rvkernels.train import build_graph
 
     description = dataset.load(a.dataset)
-    bands, classes = len(description["bands"]), len(description["classes"])
-    graph = build_graph(a.model, a.settings["model"], a.settings["task"], bands, classes)
-    weights.save(a.out, weights.initial(graph, a.seed))
+    bands, classes = description["bands"], description["classes"]
+    graph = build_graph(a.model, a.settings["model"], a.settings["task"], len(bands), len(classes))
+    weights.save(a.out, pretrained.initial(graph, a.seed, image_bands=bands, **(a.settings["pretrained"] or {})))
 
 
 def train(a: Arguments) -> None:
@@ -177,6 +177,13 @@ def export(a: Arguments) -> None:
     export(a.run_folder, a.to, a.out, normalise=a.normalise)
 
 
+def convert_weights(a: Arguments) -> None:
+    """a state_dict of torchvision's or timm's ResNet as weights to start from"""
+    from rvkernels.pretrained import convert
+
+    convert(a.source, a.out)
+
+
 def check(a: Arguments) -> None:
     """check a study file before any work"""
     from rvkernels.study import Study, load
@@ -245,6 +252,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", required=True, metavar="KIND", help=f"{kinds}; in an environment with that framework")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--normalise", action="store_true", help="the network takes pixel values, not normalised ones")
+
+    sub = verbs.add_parser("convert-weights", help=convert_weights.__doc__, description=convert_weights.__doc__)
+    sub.set_defaults(call=convert_weights)
+    sub.add_argument("source", type=Path, metavar="FILE", help="state_dict (.pth, .pt or .safetensors)")
+    sub.add_argument("--out", type=Path, required=True, metavar="PATH", help="weights to write (.npz)")
 
     sub = verbs.add_parser("check", help=check.__doc__, description=check.__doc__)
     sub.set_defaults(call=check)

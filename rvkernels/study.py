@@ -18,14 +18,14 @@ from typing import Any
 
 import yaml
 
-from rvkernels import chip, dataset, predict, registry, schema, split, train
+from rvkernels import chip, dataset, predict, pretrained, registry, schema, split, train
 from rvkernels.files import atomic
 from rvkernels.frameworks import check_arithmetic, complete_loss
 from rvkernels.models import Graph
 from rvkernels.ops import augment
 
 # Stages whose code is not in a module of their name.
-MODULES = {"init": "weights"}
+MODULES = {"init": "pretrained"}
 
 
 class Study:
@@ -83,6 +83,7 @@ class Study:
                 # The weights of "balanced" are known when the chips are.
                 fixed = {k: v for k, v in loss.items() if (k, v) != ("class_weights", "balanced")}
                 _located(where, complete_loss, fixed or registry.load("tasks", task).LOSS, graph)
+            _check_pretrained(experiment["pretrained"], experiment["models"], description, f"{where}: pretrained")
             window = {"size": experiment["chip"]["size"], **experiment["predict"]}
             experiment["predict"] = _located(where, predict.for_task, window, task)
         return cls(config, files)
@@ -103,6 +104,10 @@ class Study:
     def dataset_file(self, experiment: str) -> str:
         """The description of the experiment's dataset."""
         return self._dataset_files[experiment]
+
+    def pretrained_files(self, experiment: str, model: str) -> list[str]:
+        """The file of weights that the model starts from, if it has one."""
+        return [entry["file"] for name, entry in self.experiments[experiment]["pretrained"].items() if name == model]
 
     def runs(self) -> list[tuple[str, str, str, int]]:
         """(experiment, model, framework, seed) of every training run."""
@@ -162,6 +167,8 @@ class Study:
             if "model" in wildcards:
                 result["model"] = experiment["models"][wildcards["model"]]
                 result["device"] = self.device
+                if "init" in stages:
+                    result["pretrained"] = experiment["pretrained"].get(wildcards["model"])
         else:
             result.update(study=self.config, datasets=self._dataset_files)
         result["code"] = code_digest(*modules)
@@ -177,6 +184,24 @@ def _dataset_file(name: str, datasets: str | Path, where: str) -> str:
     if name not in known:
         raise ValueError(f"{where}: dataset: no {name!r} in config/datasets/; {registry.suggest(name, known)}")
     return known[name]
+
+
+def _check_pretrained(entries: dict, models: dict, description: dict, where: str) -> None:
+    for model, entry in entries.items():
+        if model not in models:
+            raise ValueError(f"{where}: no model {model!r} in this experiment; {registry.suggest(model, models)}")
+        pretrained.check_name(entry["file"], f"{where}: {model}")
+        if not Path(entry["file"]).is_file():
+            raise FileNotFoundError(
+                f"{where}: {model}: no file {entry['file']}; the path is relative to the working directory"
+            )
+        bands = [band for band in entry.get("bands", []) if band is not None]
+        for band in bands:
+            if band not in description["bands"]:
+                known = registry.suggest(band, description["bands"])
+                raise ValueError(f"{where}: {model}: bands: the dataset has no band {band!r}; {known}")
+            if bands.count(band) > 1:
+                raise ValueError(f"{where}: {model}: bands: {band!r} is named twice")
 
 
 def _located(where: str, function: Callable[..., Any], *given: object, **settings: object) -> Any:

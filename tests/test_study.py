@@ -72,6 +72,10 @@ def test_defaults_are_filled_in_and_runs_follow_the_file():
         ("experiments.cells.dataset", "mine.yaml", ["cells", "no file mine.yaml", "working directory"]),
         ("experiments.cells.dataset", "dubai", ["cells", "dubai has labels for segmentation"]),
         ("experiments.cells.layout", {"sizes": 3}, ["cells", "sizes", "Did you mean 'size'?"]),
+        ("experiments.cells.pretrained", {"cn": {"file": "w.npz"}}, ["cells", "no model 'cn'", "Did you mean 'cnn'?"]),
+        ("experiments.cells.pretrained", {"cnn": {"file": "w.pth"}}, ["cells", "w.pth", "rvk convert-weights"]),
+        ("experiments.cells.pretrained", {"cnn": {"file": "w.npz"}}, ["cells", "no file w.npz", "working directory"]),
+        ("experiments.cells.pretrained", {"cnn": {"fil": "w.npz"}}, ["cells", "fil", "Did you mean 'file'?"]),
         ("frameworks", ["troch"], ["troch", "Did you mean 'torch'?"]),
         ("frameworks", ["reference"], ["reference", "torch"]),
         ("seeds", [], ["seeds"]),
@@ -109,6 +113,25 @@ def test_a_users_own_description_is_named_by_its_path(tmp_path, monkeypatch):
     Path("mine.yaml").write_text((DATASETS / "towns.yaml").read_text())
     study = Study.resolve(changed("experiments.cells.dataset", "mine.yaml"), datasets=DATASETS)
     assert study.dataset_file("cells") == "mine.yaml"
+
+
+def test_pretrained_weights_reach_init_and_their_bands_are_those_of_the_dataset(tmp_path):
+    file = tmp_path / "w.npz"
+    file.touch()
+
+    def study(*bands):
+        entry = {"cnn": {"file": str(file), "bands": list(bands)}}
+        return Study.resolve(changed("experiments.cells.pretrained", entry), datasets=DATASETS)
+
+    found = study("green", None, "red")
+    settings = found.settings_file(str(tmp_path), ("init",), experiment="cells", model="cnn", seed="0")
+    assert json.loads(Path(settings).read_text())["pretrained"]["bands"] == ["green", None, "red"]
+    assert found.pretrained_files("cells", "cnn") == [str(file)]
+    assert found.pretrained_files("landcover", "unet") == []
+    with pytest.raises(ValueError, match="cells: pretrained: cnn: bands: the dataset has no band 'ultraviolet'"):
+        study("ultraviolet")
+    with pytest.raises(ValueError, match="bands: 'red' is named twice"):
+        study("red", "red")
 
 
 def test_settings_change_with_what_decides_a_job_and_with_nothing_else(tmp_path):

@@ -39,6 +39,10 @@ def dataset_file(wildcards):
     return STUDY.dataset_file(wildcards.experiment)
 
 
+def pretrained_files(wildcards):
+    return STUDY.pretrained_files(wildcards.experiment, wildcards.model)
+
+
 def runs(name):
     """An input function: this file of every run of the study."""
 

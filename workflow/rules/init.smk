@@ -1,6 +1,7 @@
 rule init:
     input:
         dataset=dataset_file,
+        pretrained=pretrained_files,
     output:
         weights=f"{DATA}/init/{{model}}/{{seed}}.npz",
     log:
