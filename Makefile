@@ -1,4 +1,5 @@
 # make study   set up what is missing, run the study, print where the report is
+# make bench-train    the same for training steps on synthetic batches; times want a machine that does nothing else
 # make test    set up what is missing, run the tests
 # make lint    what .ci/run checks besides the tests
 #
@@ -11,12 +12,16 @@ ARGS ?=
 BIN := .venv/bin
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard workflow/schemas/*.yaml cpp/*.* cpp/*/*.*) $(shell find rvkernels -name '*.py' -o -name '*.j2' -o -name '*.css' -o -name '*.js' -o -name '*.mplstyle')
 
-.PHONY: study test lint setup clean
+.PHONY: study bench-train test lint setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
 	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) --cores $(CORES) $(ARGS)
 	@$(BIN)/rvk check --report $(CONFIG)
+
+bench-train: setup
+	@$(BIN)/rvk check $(CONFIG)
+	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) --cores $(CORES) bench_train $(ARGS)
 
 test: setup
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)

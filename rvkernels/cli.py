@@ -13,8 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rvkernels import __version__
+
+if TYPE_CHECKING:
+    from rvkernels.train import Run
 
 Arguments = argparse.Namespace
 
@@ -63,13 +67,13 @@ def init(a: Arguments) -> None:
     weights.save(a.out, pretrained.initial(graph, a.seed, image_bands=bands, **(a.settings["pretrained"] or {})))
 
 
-def train(a: Arguments) -> None:
-    """train a model, or go on where a killed training stopped"""
+def _run(a: Arguments) -> Run:
+    """The training that the arguments describe."""
     from rvkernels import dataset
-    from rvkernels.train import train
+    from rvkernels.train import Run
 
     description = dataset.load(a.dataset)
-    train(
+    return Run(
         framework=a.framework,
         model=a.model,
         model_settings=a.settings["model"],
@@ -86,6 +90,26 @@ def train(a: Arguments) -> None:
         device=a.settings["device"],
         dataset=description["name"],
     )
+
+
+def train(a: Arguments) -> None:
+    """train a model, or go on where a killed training stopped"""
+    _run(a).go()
+
+
+def bench_train(a: Arguments) -> None:
+    """time training steps of one framework on synthetic batches"""
+    from rvkernels.bench_train import bench_train
+
+    bench_train(_run(a), batch=a.batch, number=a.round, out=a.out, **a.settings["bench_train"])
+
+
+def bench_table(a: Arguments) -> None:
+    """the times of training steps of all frameworks in one table"""
+    from rvkernels.bench_table import bench_table
+    from rvkernels.bench_train import Measurement
+
+    bench_table(a.records, [Measurement(*m) for m in a.settings["measurements"]], a.out)
 
 
 def predict(a: Arguments) -> None:
@@ -210,13 +234,14 @@ def parser() -> argparse.ArgumentParser:
         "run": "folder of train",
         "predictions": "folder of predict",
         "runs": "folder of all runs",
+        "records": "folder of the records of bench-train",
         "results": "folder of the study's results",
         "figures": "folder for the figures",
         "out": "what to write",
     }
 
     def verb(function: Callable[[Arguments], None], *inputs: str, threads: bool = False) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        sub = verbs.add_parser(function.__name__.replace("_", "-"), help=function.__doc__, description=function.__doc__)
         sub.set_defaults(call=function)
         sub.add_argument("--settings", type=Path, required=True, metavar="PATH", help="settings of the stage (JSON)")
         for name in (*inputs, "out"):
@@ -233,6 +258,7 @@ def parser() -> argparse.ArgumentParser:
     runs = [
         verb(init, "dataset"),
         verb(train, "dataset", "chips", "statistics", "weights", threads=True),
+        verb(bench_train, "dataset", "chips", "statistics", "weights", threads=True),
         verb(predict, "dataset", "run", "scenes", "regions", "statistics", threads=True),
     ]
     for sub in runs:
@@ -240,6 +266,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, required=True)
     for sub in runs[1:]:
         sub.add_argument("--framework", required=True, help="file of rvkernels/frameworks/")
+    sub = runs[2]
+    sub.add_argument("--batch", type=int, required=True, help="images per step")
+    sub.add_argument("--round", type=int, required=True, help="number of the round")
+    verb(bench_table, "records")
     verb(baseline, "dataset", "scenes", "regions", "chips", threads=True)
     verb(evaluate, "dataset", "scenes", "predictions", threads=True)
     verb(compare, "runs")

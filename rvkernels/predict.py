@@ -142,11 +142,13 @@ def predict(
     threads           0 = all cores
     dataset, seed     kept in the record
 
-    out/record.json has every batch's time in the network ("network": normalise, forward, decode; one batch before is
-    not counted: it warms up), the times of reading ("read", in a thread of its own), and all together ("total");
-    chips_per_s is windows per second in the network. Raises ValueError or FileNotFoundError, one line, before any
-    prediction where possible.
+    out/record.json has every batch's time in the network ("network": normalise, forward, decode), the same for the
+    first batch of each size once before ("warmup": a framework may compile), the times of reading ("read", in a thread
+    of its own), all but warm-up together ("total"), and what is done once: "import" of the framework and "build" of
+    the network in it. chips_per_s is windows per second in the network. Raises ValueError or FileNotFoundError, one
+    line, before any prediction where possible.
     """
+    started = record.utc_now()
     settings = for_task(settings, task)
     threads = threads or os.cpu_count() or 1
     bands = len(statistics["mean"])
@@ -186,16 +188,17 @@ def predict(
             seed=seed,
             device=device,
             threads=threads,
+            started=started,
             settings={"predict": settings, "model": dict(model_settings)},
             result=result,
-            times_s=times,
+            times_s={**network.seconds, **times},
             chips_per_s=result["windows"] / max(sum(times["network"]), 1e-9),
             software_of=network.versions(),
         )
 
 
 class Network:
-    """A trained network as a Score: normalise, predict, decode."""
+    """A trained network as a Score: normalise, predict, decode. `seconds`: what import and build of it took."""
 
     def __init__(
         self,
@@ -210,8 +213,12 @@ class Network:
     ) -> None:
         self.graph = graph
         self._task = registry.load("tasks", graph.task)
+        began = time.perf_counter()
         kind = registry.load("frameworks", framework).Framework
+        imported = time.perf_counter()
         self._framework = kind(graph, dict(weights), self._task.LOSS, {"name": "sgd"}, device=device, threads=threads)
+        self._framework.wait()
+        self.seconds = {"import": [imported - began], "build": [time.perf_counter() - imported]}
         self._mean = np.asarray(statistics["mean"], np.float32)
         self._std = np.asarray(statistics["std"], np.float32)
         self._settings = settings
@@ -360,7 +367,7 @@ def predict_scenes(
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Score every window of the split's regions and write everything but the record into `folder`.
 
-    Returns (times in seconds: network, read, total; counts: scenes, windows, pixels).
+    Returns (times in seconds: warmup, network, read, total; counts: scenes, windows, pixels).
     Raises ValueError when the split has no region, a scene does not fit the model, or a score is no probability.
     """
     wanted = [r for r in regions if r.split == split]
@@ -385,14 +392,15 @@ def predict_scenes(
     windows = windows_of(wanted, task, settings["size"], settings["stride"])
     sink = SINKS[task](used, wanted, classes, settings, folder, threads)
     reader = Reader(windows, wanted, used, size, settings["batch"], threads, valid=task == "segmentation")
+    warmup: dict[int, float] = {}  # by size of batch
     network: list[float] = []
     began = time.perf_counter()
     with Progress(len(windows), f"predict {split}", "windows") as progress:
         for batch, images, valid in reader:
-            start = time.perf_counter()
-            if not network:  # the first batch runs twice: what is built or allocated once is not counted
+            if len(images) not in warmup:  # it runs twice: what is compiled or allocated once is not counted
+                start = time.perf_counter()
                 score(images)
-                began += time.perf_counter() - start
+                warmup[len(images)] = time.perf_counter() - start
             start = time.perf_counter()
             results = score(images)
             network.append(time.perf_counter() - start)
@@ -403,7 +411,8 @@ def predict_scenes(
                 last = some.stop
             progress.add(len(batch))
     sink.close(split)
-    times = {"network": network, "read": reader.seconds, "total": [time.perf_counter() - began]}
+    total = time.perf_counter() - began - sum(warmup.values())
+    times = {"warmup": list(warmup.values()), "network": network, "read": reader.seconds, "total": [total]}
     pixels = sum(r.rows * r.cols for r in wanted)
-    LOG.info("predict %s: %d scenes, %d windows, %.1f s", split, len(used), len(windows), times["total"][0])
+    LOG.info("predict %s: %d scenes, %d windows, %.1f s", split, len(used), len(windows), total)
     return times, {"scenes": len(used), "windows": len(windows), "pixels": pixels}

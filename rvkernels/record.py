@@ -5,6 +5,7 @@ No host name, user name or path goes into a record.
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import resource
@@ -18,10 +19,10 @@ import rvkernels
 from rvkernels.files import write_json
 from rvkernels.registry import suggest
 
-# The closed set of keys. "machine" and "software" are filled in by write_record.
+# The closed set of keys. "machine", "software" and "environment" are filled in by write_record.
 REQUIRED = ("what", "validated")
 KEYS = {
-    "what": "the stage or the kernel: train, predict, bench, ...",
+    "what": "the stage or the kernel: train, predict, bench-train, ...",
     "validated": "true when the check of this result passed; a figure is drawn only from such records",
     "check": "what was checked and what came out",
     "dataset": "name of the dataset description",
@@ -33,14 +34,47 @@ KEYS = {
     "seed": "the seed of the run",
     "device": "cpu or cuda",
     "threads": "threads the stage was given",
+    "started": "when the run began, UTC (ISO 8601); of a resumed run its first start",
     "settings": "every setting of the stage",
     "result": "numbers the stage found: the best metric, counts, ...",
     "times_s": "every raw time in seconds, as lists by name",
-    "chips_per_s": "chips per second of training or prediction",
+    "chips_per_s": "chips per second of training or prediction, warm-up left out",
     "peak_rss_mb": "largest resident memory of the process, MiB",
+    "peak_device_mb": "largest memory the framework held on the device, MiB, where it can tell",
     "machine": "see machine()",
     "software": "see software()",
+    "environment": "see environment()",
 }
+
+# Environment variables that decide how many threads a framework's libraries compute with, where, and how they wait.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "OMP_DYNAMIC",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "OMP_THREAD_LIMIT",
+    "GOMP_CPU_AFFINITY",
+    "GOMP_SPINCOUNT",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "MKL_NUM_THREADS",
+    "MKL_DYNAMIC",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+)
+
+
+def utc_now() -> str:
+    """The time as 2026-01-31T12:00:00Z."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def environment() -> dict[str, str]:
+    """Those of THREAD_VARIABLES that are set in this process."""
+    return {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
 
 
 def peak_rss_mb() -> float:
@@ -144,4 +178,5 @@ def write_record(path: str | Path, *, software_of: dict[str, str] | None = None,
         raise ValueError(f"record {path}: validated is {fields['validated']!r}, expected True or False")
     full = {"peak_rss_mb": round(peak_rss_mb(), 1), "machine": machine(), **fields}
     full["software"] = {**software(), **(software_of or {})}
+    full["environment"] = environment()
     write_json(path, {key: full[key] for key in KEYS if full.get(key) is not None})

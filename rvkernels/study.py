@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from rvkernels import chip, dataset, predict, pretrained, registry, schema, split, train
+from rvkernels import bench_train, chip, dataset, predict, pretrained, registry, schema, split, timing, train
 from rvkernels.files import atomic
 from rvkernels.frameworks import check_arithmetic, complete_loss
 from rvkernels.models import Graph
@@ -119,6 +119,27 @@ class Study:
             for seed in self.seeds
         ]
 
+    def priority(self, experiment: str, model: str, framework: str, seed: str) -> int:
+        """Rank of a training among all, at least 1: of those that could start, the one with the highest starts.
+
+        Where one training runs at a time, all frameworks train one model with one seed one after another, each time in
+        another order (rvkernels.timing.turned), and seed by seed, so that a machine that grows slower or faster
+        favours none. Where there is room for several, none waits for another.
+        """
+        blocks: dict[tuple[int, str, str], list[str]] = {}
+        for e, m, f, s in self.runs():
+            blocks.setdefault((self.seeds.index(s), e, m), []).append(f)
+        order = [
+            (e, m, f, self.seeds[s])
+            for number, ((s, e, m), frameworks) in enumerate(sorted(blocks.items(), key=lambda block: block[0][0]))
+            for f in timing.turned(frameworks, number)
+        ]
+        return len(order) - order.index((experiment, model, framework, int(seed)))
+
+    def measurements(self) -> list[bench_train.Measurement]:
+        """Every record of the benchmark of training steps, in the order of the measurements."""
+        return bench_train.measurements(self.config, self.runs())
+
     def controls(self) -> list[tuple[str, str, str, int]]:
         """Of `runs`, those that are trained a second time with `control_threads`: the first of every model."""
         if not self.config["divergence_control"] or len(self.frameworks) == 1:
@@ -169,6 +190,10 @@ class Study:
                 result["device"] = self.device
                 if "init" in stages:
                     result["pretrained"] = experiment["pretrained"].get(wildcards["model"])
+            if "bench_train" in stages:
+                result["bench_train"] = {key: self.config["bench_train"][key] for key in ("steps", "warmup")}
+        elif "bench_table" in stages:
+            result["measurements"] = self.measurements()
         else:
             result.update(study=self.config, datasets=self._dataset_files)
         result["code"] = code_digest(*modules)

@@ -5,7 +5,7 @@ The run folder `out` holds
     last.npz      the run: weights, optimizer state, best weights so far, counters and log; all the rest follows from it
     best.npz      weights of the best epoch by the chosen metric, and in `meta` what is needed to predict with them
     log.csv       one line per epoch
-    steps.npz     one value per step: loss, lr, seconds, wait_seconds, epoch, since_start
+    steps.npz     one value per step, of every start: STEP_COLUMNS
     record.json   written last: it is there when the run is finished
 
 A run that was killed at any moment goes on from last.npz. On the CPU, with the same number of threads, it ends with the
@@ -22,17 +22,18 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 import rvkernels
-from rvkernels import models, registry
+from rvkernels import models, registry, timing
 from rvkernels import weights as weight_files
-from rvkernels.batches import Batches, Normalisation, count_batches
+from rvkernels.batches import Batches, Normalisation, count_batches, load_batch
 from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rvkernels.chips import Chips
 from rvkernels.files import atomic, remove
@@ -41,7 +42,7 @@ from rvkernels.models import Graph
 from rvkernels.ops import check_kernel
 from rvkernels.ops.augment import check_settings as check_augment
 from rvkernels.progress import Progress
-from rvkernels.record import peak_rss_mb, write_record
+from rvkernels.record import peak_rss_mb, utc_now, write_record
 from rvkernels.schedule import check_schedule, make_schedule
 
 LOG = logging.getLogger("rvkernels.train")
@@ -50,10 +51,16 @@ LOG = logging.getLogger("rvkernels.train")
 # the two are equal; a GPU may sum in another order, and then a prediction near a tie may change.
 RELOAD_TOLERANCE = 2e-3
 
+# Sizes of batches whose prediction is timed one by one when a training ends, and the memory a size may need at most
+# unless a training step's batch needs a quarter of it or more: chips are large where batches are small.
+LATENCY_SIZES = (1, 32)
+LATENCY_BYTES = 1 << 32
+
 STEP_COLUMNS = {
     "loss": np.float64,
     "lr": np.float64,
-    "seconds": np.float64,  # of Framework.step
+    "seconds": np.float64,  # of Framework.step, until the device has finished
+    "cpu_seconds": np.float64,  # of the whole process meanwhile; the thread that prepares batches is in it
     "wait_seconds": np.float64,  # for the batch before it
     "epoch": np.int32,
     "since_start": np.int32,  # steps since the process started: the first ones warm up
@@ -142,6 +149,10 @@ class Course:
     batch: int = 0  # batches done in the running epoch
     step: int = 0  # steps in all
     starts: int = 0  # times the run was started or resumed
+    started: str = ""  # the first of them, UTC
+    # Of every start.
+    import_seconds: list[float] = field(default_factory=list)
+    build_seconds: list[float] = field(default_factory=list)
     stopped: bool = False  # by early stopping
     # The running epoch.
     loss_sum: float = 0.0
@@ -154,7 +165,22 @@ class Course:
 
 
 class Run:
-    """One training: everything that stays the same, what moves, and where it is written."""
+    """One training: everything that stays the same, what moves, and where it is written.
+
+    framework, model, task  names of files in rvkernels/{frameworks,models,tasks}
+    model_settings          keyword-only parameters of the model's `graph`
+    classes, bands          their names; class ids and bands of the chips are in this order
+    chips                   folder; see chips.py. Splits "train" and "val" are used
+    statistics, weights     files of `rvk analyze` and `rvk init`
+    settings                keyword-only parameters of `complete_settings`
+    out                     folder for the files above
+    threads                 for the framework, at least 1; batches are prepared by half as many beside it
+    device                  "cpu" or "cuda"
+    dataset                 its name, for the record
+
+    Raises ValueError or FileNotFoundError for unknown settings, chips that do not fit model, task, classes or bands, an
+    empty split, and a training split smaller than a batch; nothing is written before.
+    """
 
     def __init__(
         self,
@@ -172,8 +198,8 @@ class Run:
         seed: int,
         out: str | Path,
         threads: int,
-        device: str,
-        dataset: str | None,
+        device: str = "cpu",
+        dataset: str | None = None,
     ) -> None:
         registry.check_parameters(complete_settings, settings, "train")
         self.settings = complete_settings(**settings)
@@ -191,7 +217,9 @@ class Run:
         self.initial = weight_files.load(weights)
         weight_files.check(self.graph, self.initial, str(weights))
         self.rate = make_schedule(self.settings["schedule"], self.settings["epochs"] * self.steps_per_epoch)
+        began = time.perf_counter()
         self.framework_class = registry.load("frameworks", framework).Framework
+        self.import_seconds = time.perf_counter() - began
         self.seed, self.out, self.threads, self.device = seed, Path(out), threads, device
         self.names = {
             "dataset": dataset,
@@ -215,6 +243,7 @@ class Run:
                 "std": self.normalisation.std.tolist(),
                 "weights": _digest_arrays(self.initial),
                 "chips": _digest_chips(self.chips),
+                "checkpoint": [*STEP_COLUMNS, *(f.name for f in dataclasses.fields(Course))],
             }
         )
         self.course = Course()
@@ -357,29 +386,34 @@ class Run:
             saved = began = time.perf_counter()
             for batch in stream:
                 rate = self.rate(course.step)
-                computing = time.perf_counter()
-                loss = float(net.step(batch.images, batch.targets, rate))
-                now = time.perf_counter()
-                if not math.isfinite(loss):
+                done = timing.timed_step(net, batch.images, batch.targets, rate)
+                if not math.isfinite(done.loss):
                     raise ValueError(
-                        f"the loss is {loss} at step {course.step + 1} (epoch {course.epoch + 1}, learning rate "
+                        f"the loss is {done.loss} at step {course.step + 1} (epoch {course.epoch + 1}, learning rate "
                         f"{rate:.3g}); lower schedule.lr"
                     )
-                values = (loss, rate, now - computing, stream.waited, course.epoch + 1, self.since_start)
-                for column, value in zip(self.columns.values(), values):
-                    column.append(value)
+                values = {
+                    "loss": done.loss,
+                    "lr": rate,
+                    "seconds": done.seconds,
+                    "cpu_seconds": done.cpu_seconds,
+                    "wait_seconds": stream.waited,
+                    "epoch": course.epoch + 1,
+                    "since_start": self.since_start,
+                }
+                for name, column in self.columns.items():
+                    column.append(values[name])
                 course.batch += 1
                 course.step += 1
                 self.since_start += 1
-                course.loss_sum += loss
+                course.loss_sum += done.loss
                 course.wait_seconds += stream.waited
-                progress.add(1, f"loss {loss:.4g}")
-                due = (every and course.step % every == 0) or (minutes and now - saved > 60 * minutes)
+                progress.add(1, f"loss {done.loss:.4g}")
+                due = (every and course.step % every == 0) or (minutes and time.perf_counter() - saved > 60 * minutes)
                 if due and course.batch < self.steps_per_epoch:
                     course.train_seconds += time.perf_counter() - began
                     self.save(net)
                     saved = began = time.perf_counter()
-            net.wait()
             course.train_seconds += time.perf_counter() - began
 
     def end_epoch(self, net: Framework) -> None:
@@ -405,6 +439,7 @@ class Run:
             "chips_per_s": round(count / course.train_seconds, 2),
             "data_wait_share": round(course.wait_seconds / course.train_seconds, 4),
             "peak_rss_mb": round(peak_rss_mb(), 1),
+            "peak_device_mb": None if net.memory() is None else round(net.memory() / 2**20, 1),
         }
         course.log.append(row)
         course.batch, course.loss_sum, course.train_seconds, course.wait_seconds = 0, 0.0, 0.0, 0.0
@@ -434,19 +469,46 @@ class Run:
             row["val_seconds"],
         )
 
+    def latency(self, net: Framework) -> dict[str, list[float]]:
+        """Seconds of single predictions, by number of validation chips; chips are repeated where there are fewer.
+
+        A size is left out when it needs over four times the memory of a training step, and over LATENCY_BYTES.
+        """
+        values = sum(math.prod(shape) for shape in models.shapes(self.graph, *self.chips.shape).values())
+        found = {}
+        for size in LATENCY_SIZES:
+            if size > 4 * self.settings["batch"] and 4 * size * values > LATENCY_BYTES:
+                LOG.info("the time to predict %d chips at once is not measured: they may not fit in memory", size)
+                continue
+            rows = np.resize(self.val_rows, size)
+            chips = load_batch(
+                self.chips, rows, self.normalisation, layout=net.layout, kernel=self.settings["kernel"], threads=1
+            )
+            found[f"latency_{size}"] = timing.timed_calls(net, chips.images)
+        return found
+
     def finish(self) -> None:
-        """Read best.npz back into a fresh model, check that it is what was measured, write the record."""
+        """Read best.npz back into a fresh model, check that it is what was measured, time it, write the record."""
         metric, course = self.settings["metric"], self.course
-        again = self.validate(self.build(read_checkpoint(self.out / "best.npz").weights))[metric]
+        net = self.build(read_checkpoint(self.out / "best.npz").weights)
+        again = self.validate(net)[metric]
         known = course.best_metrics[metric]
         if not abs(again - known) <= RELOAD_TOLERANCE:
             raise ValueError(
                 f"{self.out / 'best.npz'}: read back, its {metric} is {again:.6f}, but {known:.6f} was measured while "
                 f"training; no record is written"
             )
+        steps = self._steps()
         with atomic(self.out / "steps.npz") as temporary:
-            np.savez(temporary, **self._steps())
-        seconds = [row["train_seconds"] for row in course.log]
+            np.savez(temporary, **steps)
+        counted, warmup = timing.steady(steps["since_start"])
+        step, wait = steps["seconds"][counted], steps["wait_seconds"][counted]
+        latency = self.latency(net)
+        medians = {f"{name}_median_s": float(np.median(seconds)) for name, seconds in latency.items()}
+        largest = max(LATENCY_SIZES)
+        if f"latency_{largest}" in latency:
+            medians["inference_chips_per_s"] = largest / medians[f"latency_{largest}_median_s"]
+        held = [row["peak_device_mb"] for row in course.log if row["peak_device_mb"] is not None]
         write_record(
             self.out / "record.json",
             what="train",
@@ -454,6 +516,7 @@ class Run:
             check={"best.npz read back": {metric: again}, "while training": {metric: known}},
             **self.names,
             threads=self.threads,
+            started=course.started,
             settings=self.identity["settings"] | {"model": self.identity["model_settings"]},
             result={
                 "best_epoch": course.best_epoch,
@@ -465,82 +528,56 @@ class Run:
                 "parameters": models.parameter_count(self.graph),
                 "train_chips": len(self.train_rows),
                 "val_chips": len(self.val_rows),
+                "warmup_steps": warmup,
+                "step_median_s": float(np.median(step)),
+                "step_cpu_median_s": float(np.median(steps["cpu_seconds"][counted])),
+                "data_wait_share": float(wait.sum() / (wait.sum() + step.sum())),
+                **medians,
             },
             times_s={
-                "train_epoch": seconds,
+                "import": course.import_seconds,
+                "build": course.build_seconds,
+                "first_step": _rounded(steps["seconds"][steps["since_start"] == 0]),
+                "train_epoch": [row["train_seconds"] for row in course.log],
                 "val_epoch": [row["val_seconds"] for row in course.log],
-                "step": [round(s, 6) for s in self.columns["seconds"]],
+                "step": _rounded(steps["seconds"]),
+                "step_cpu": _rounded(steps["cpu_seconds"]),
+                "wait": _rounded(steps["wait_seconds"]),
+                **{name: _rounded(seconds) for name, seconds in latency.items()},
             },
-            chips_per_s=round(course.epoch * self.steps_per_epoch * self.settings["batch"] / sum(seconds), 2),
+            chips_per_s=round(self.settings["batch"] * len(step) / float(wait.sum() + step.sum()), 2),
             peak_rss_mb=max(row["peak_rss_mb"] for row in course.log),
+            peak_device_mb=max(held) if held else None,
             software_of=self.framework_class.versions(),
         )
 
     def go(self) -> None:
-        """Train to the end."""
+        """Train to the end.
+
+        Raises ValueError for a damaged last.npz before any work, and when the loss is no longer finite or best.npz does
+        not give the metric that was measured.
+        """
         weights, state = self.resume()
-        self.course.starts += 1
+        course = self.course
+        course.starts += 1
+        course.started = course.started or utc_now()
         self.since_start = 0
+        began = time.perf_counter()
         net = self.build(weights)
+        net.wait()
+        course.build_seconds.append(round(time.perf_counter() - began, 6))
+        course.import_seconds.append(round(self.import_seconds, 6))
         if state is not None:
             net.load(weights, state)
-        while self.course.epoch < self.settings["epochs"] and not self.course.stopped:
+        while course.epoch < self.settings["epochs"] and not course.stopped:
             self.train_epoch(net)
             self.end_epoch(net)
         self.finish()
 
 
-def train(
-    *,
-    framework: str,
-    model: str,
-    model_settings: Mapping[str, object],
-    task: str,
-    classes: Sequence[str],
-    bands: Sequence[str],
-    chips: str | Path,
-    statistics: str | Path,
-    weights: str | Path,
-    settings: Mapping[str, object],
-    seed: int,
-    out: str | Path,
-    threads: int,
-    device: str = "cpu",
-    dataset: str | None = None,
-) -> None:
-    """Train a model, or go on with a training that was interrupted; files in `out` as above.
-
-    framework, model, task  names of files in rvkernels/{frameworks,models,tasks}
-    model_settings          keyword-only parameters of the model's `graph`
-    classes, bands          their names; class ids and bands of the chips are in this order
-    chips                   folder; see chips.py. Splits "train" and "val" are used
-    statistics, weights     files of `rvk analyze` and `rvk init`
-    settings                keyword-only parameters of `complete_settings`
-    threads                 for the framework, at least 1; batches are prepared by half as many beside it
-    device                  "cpu" or "cuda"
-    dataset                 its name, for the record
-
-    Raises ValueError or FileNotFoundError before any work for unknown settings, chips that do not fit model, task,
-    classes or bands, an empty split, a training split smaller than a batch, and a damaged last.npz; and ValueError
-    when the loss is no longer finite or best.npz does not give the metric that was measured.
-    """
-    Run(
-        framework=framework,
-        model=model,
-        model_settings=model_settings,
-        task=task,
-        classes=classes,
-        bands=bands,
-        chips=chips,
-        statistics=statistics,
-        weights=weights,
-        settings=settings,
-        seed=seed,
-        out=out,
-        threads=threads,
-        device=device,
-        dataset=dataset,
-    ).go()
+def train(**arguments: Any) -> None:
+    """Train a model, or go on with a training that was interrupted: Run(**arguments).go()."""
+    Run(**arguments).go()
 
 
 def build_graph(model: str, model_settings: Mapping[str, object], task: str, bands: int, classes: int) -> Graph:
@@ -556,6 +593,11 @@ def balanced_weights(counts: np.ndarray) -> list[float]:
     """Class weights labels / (classes with labels * labels of the class); 0 for a class without labels."""
     present = counts > 0
     return [float(counts.sum() / (present.sum() * n)) if n else 0.0 for n in counts.tolist()]
+
+
+def _rounded(seconds: Iterable[float]) -> list[float]:
+    """To the microsecond."""
+    return [round(float(s), 6) for s in seconds]
 
 
 def _plain(value: object) -> object:

@@ -22,7 +22,7 @@ from rvkernels.frameworks.reference import Framework
 from rvkernels.train import balanced_weights, build_graph, complete_settings, train
 
 CLASSES, BANDS = ["water", "field"], ["red", "green", "blue"]
-TIMES = ("train_seconds", "val_seconds", "chips_per_s", "data_wait_share", "peak_rss_mb")
+TIMES = ("train_seconds", "val_seconds", "chips_per_s", "data_wait_share", "peak_rss_mb", "peak_device_mb")
 MODELS = {
     "classification": ("cnn", {"width": 4, "blocks": 2}),
     "segmentation": ("unet", {"width": 4, "depth": 2}),

@@ -109,6 +109,9 @@ class Framework(Protocol):
     def wait(self) -> None:
         """Return when the device has finished."""
 
+    def memory(self) -> int | None:
+        """Bytes that the framework held on the device at most so far; None on the CPU and where it cannot tell."""
+
     @staticmethod
     def versions() -> dict[str, str]:
         """What a record keeps: the framework's version, its compute libraries, the device."""
@@ -128,6 +131,10 @@ class Contract:
         self._loss = complete_loss(loss, graph)
         self._optimizer = complete_optimizer(optimizer)
         self._sizes: dict[tuple[int, int], int | None] = {}
+
+    def memory(self) -> int | None:
+        """Bytes held on the device at most so far; None: on the CPU the process's memory tells."""
+        return None
 
     def _check(self, images: np.ndarray, targets: tuple[np.ndarray, ...] | None = None) -> None:
         """Raise ValueError for images, in the framework's layout, or targets that the model does not take."""

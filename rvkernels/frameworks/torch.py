@@ -163,6 +163,10 @@ class Framework(Contract):
         if self._device.type == "cuda":
             torch.cuda.synchronize()
 
+    def memory(self) -> int | None:
+        """Bytes of PyTorch's tensors on the GPU at most so far; None on the CPU."""
+        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+
     @staticmethod
     def versions() -> dict[str, str]:
         """Versions of PyTorch and its compute libraries, and the device."""

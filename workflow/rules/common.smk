@@ -24,6 +24,8 @@ wildcard_constraints:
     model="(?!baseline/)[a-z0-9_]+",
     framework="[a-z0-9_]+",
     seed="[0-9]+",
+    batch="[0-9]+",
+    round="[0-9]+",
 
 
 def settings(*stages):
@@ -39,8 +41,13 @@ def dataset_file(wildcards):
     return STUDY.dataset_file(wildcards.experiment)
 
 
+<<<<<<< HEAD
 def pretrained_files(wildcards):
     return STUDY.pretrained_files(wildcards.experiment, wildcards.model)
+=======
+def train_priority(wildcards):
+    return STUDY.priority(**wildcards)
+>>>>>>> 7a7d995 (Time what a training does apart: import, build, first step, waiting, processor time, single predictions)
 
 
 def runs(name):

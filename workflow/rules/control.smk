@@ -6,4 +6,5 @@ use rule train as control with:
         log=f"{RUN}/control/log.csv",
     log:
         f"{RESULTS}/logs/{{experiment}}/control/{{model}}/{{framework}}/{{seed}}.log",
+    priority: 0
     threads: STUDY.control_threads

@@ -11,6 +11,7 @@ rule train:
         log=f"{RUN}/log.csv",
     log:
         f"{RESULTS}/logs/{{experiment}}/train/{{model}}/{{framework}}/{{seed}}.log",
+    priority: train_priority
     conda:
         "../../envs/{framework}.yaml"
     threads: STUDY.threads
