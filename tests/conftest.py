@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +13,10 @@ import hypothesis
 import numpy as np
 import pytest
 
+from rvkernels import weights as weight_files
 from rvkernels.checkpoint import Checkpoint, write_checkpoint
 from rvkernels.files import write_json
+from rvkernels.train import build_graph
 
 # The same examples every time: a failure that comes and goes helps nobody. Deadlines are off, machines differ.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
@@ -113,3 +117,73 @@ def made_run(tmp_path):
         return folder
 
     return write
+
+
+TRAINED = {
+    "classification": ("cnn", {"width": 4, "blocks": 2}),
+    "segmentation": ("unet", {"width": 4, "depth": 2}),
+    "detection": ("detector", {"width": 4, "strides": [4, 8], "pyramid": 4, "tower": 0}),
+}
+
+
+def _write_chips(folder, task, splits):
+    """Dark chips with a bright patch whose place and colour follow from the chip's number; class 1 is bright green."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    n = len(splits)
+    images = rng.integers(20, 60, (n, 16, 16, 3), dtype=np.uint8)
+    classes = np.arange(n) % 2
+    labels = np.zeros((n, 16, 16), np.uint8)
+    boxes = []
+    for i, c in enumerate(classes):
+        y, x = rng.integers(0, 9, 2)
+        images[i, y : y + 8, x : x + 7, c] += 150
+        labels[i, y : y + 8, x : x + 7] = 1
+        boxes.append((y, x, y + 8, x + 7))
+    np.save(folder / "images.npy", images)
+    if task == "classification":
+        np.save(folder / "labels.npy", classes.astype(np.int32))
+    elif task == "segmentation":
+        np.save(folder / "labels.npy", labels)
+    else:
+        np.save(folder / "boxes.npy", np.array(boxes, np.float32))
+        np.save(folder / "box_class.npy", classes.astype(np.int32))
+        np.save(folder / "box_start.npy", np.arange(n + 1, dtype=np.int64))
+    with (folder / "chips.csv").open("w", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(["chip", "scene", "row", "col", "split"])
+        table.writerows([i, "s", 0, 16 * i, s] for i, s in enumerate(splits))
+    return images
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A function that writes chips, statistics and weights, and returns the arguments of rvkernels.train.train."""
+
+    def prepare(task="classification", splits=("train",) * 20 + ("val",) * 6 + ("test",) * 2, **settings):
+        model, model_settings = TRAINED[task]
+        images = _write_chips(tmp_path / "chips", task, splits)
+        flat = images.reshape(-1, 3)
+        (tmp_path / "statistics.json").write_text(
+            json.dumps({"mean": flat.mean(0).tolist(), "std": flat.std(0).tolist()})
+        )
+        graph = build_graph(model, model_settings, task, 3, 2)
+        weight_files.save(tmp_path / "weights.npz", weight_files.initial(graph, 1))
+        return {
+            "framework": "reference",
+            "model": model,
+            "model_settings": model_settings,
+            "task": task,
+            "classes": ["water", "field"],
+            "bands": ["red", "green", "blue"],
+            "chips": str(tmp_path / "chips"),
+            "statistics": str(tmp_path / "statistics.json"),
+            "weights": str(tmp_path / "weights.npz"),
+            "settings": {"epochs": 3, "batch": 4, "augment": {"flip": True, "noise": 0.02}, **settings},
+            "seed": 3,
+            "out": str(tmp_path / "run"),
+            "threads": 1,
+            "dataset": "patches",
+        }
+
+    return prepare

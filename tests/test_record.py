@@ -15,7 +15,7 @@ import pytest
 
 from rvkernels import progress
 from rvkernels.progress import LOG, Progress, start_log
-from rvkernels.record import _commit, machine, software, write_record
+from rvkernels.record import THREAD_VARIABLES, _commit, machine, software, write_record
 
 
 def test_record_is_complete_and_anonymous(tmp_path):
@@ -33,6 +33,17 @@ def test_record_is_complete_and_anonymous(tmp_path):
     for private in (platform.node(), getpass.getuser(), str(Path.home()), str(tmp_path), str(Path(__file__).parent)):
         assert private not in strings
         assert len(private) < 6 or private not in text
+
+
+def test_a_record_says_how_threads_were_set(tmp_path, monkeypatch):
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_TOOL_LIBRARIES", "/home/someone/lib")
+    write_record(tmp_path / "record.json", what="train", validated=True)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["environment"] == {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,82 +17,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rvkernels import timing
 from rvkernels import train as training
-from rvkernels import weights as weight_files
 from rvkernels.checkpoint import read_checkpoint
 from rvkernels.frameworks.reference import Framework
-from rvkernels.train import balanced_weights, build_graph, complete_settings, train
+from rvkernels.train import balanced_weights, complete_settings, train
 
-CLASSES, BANDS = ["water", "field"], ["red", "green", "blue"]
+CLASSES = ["water", "field"]
+
+
+@pytest.fixture(autouse=True)
+def few_predictions(monkeypatch):
+    """Single predictions are timed as few times as may be: what matters here is that they are."""
+    monkeypatch.setattr(timing, "LATENCY_SECONDS", 0.0)
+
+
+TASKS = ("classification", "segmentation", "detection")
 TIMES = ("train_seconds", "val_seconds", "chips_per_s", "data_wait_share", "peak_rss_mb", "peak_device_mb")
-MODELS = {
-    "classification": ("cnn", {"width": 4, "blocks": 2}),
-    "segmentation": ("unet", {"width": 4, "depth": 2}),
-    "detection": ("detector", {"width": 4, "strides": [4, 8], "pyramid": 4, "tower": 0}),
-}
-
-
-def write_chips(folder, task, splits):
-    """Dark chips with a bright patch whose place and colour follow from the chip's number; class 1 is bright green."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    n = len(splits)
-    images = rng.integers(20, 60, (n, 16, 16, 3), dtype=np.uint8)
-    classes = np.arange(n) % 2
-    labels = np.zeros((n, 16, 16), np.uint8)
-    boxes = []
-    for i, c in enumerate(classes):
-        y, x = rng.integers(0, 9, 2)
-        images[i, y : y + 8, x : x + 7, c] += 150
-        labels[i, y : y + 8, x : x + 7] = 1
-        boxes.append((y, x, y + 8, x + 7))
-    np.save(folder / "images.npy", images)
-    if task == "classification":
-        np.save(folder / "labels.npy", classes.astype(np.int32))
-    elif task == "segmentation":
-        np.save(folder / "labels.npy", labels)
-    else:
-        np.save(folder / "boxes.npy", np.array(boxes, np.float32))
-        np.save(folder / "box_class.npy", classes.astype(np.int32))
-        np.save(folder / "box_start.npy", np.arange(n + 1, dtype=np.int64))
-    with (folder / "chips.csv").open("w", newline="") as out:
-        table = csv.writer(out)
-        table.writerow(["chip", "scene", "row", "col", "split"])
-        table.writerows([i, "s", 0, 16 * i, s] for i, s in enumerate(splits))
-    return images
-
-
-@pytest.fixture
-def study(tmp_path):
-    """A function that prepares chips, statistics and weights, and returns the arguments of `train`."""
-
-    def prepare(task="classification", splits=("train",) * 20 + ("val",) * 6 + ("test",) * 2, **settings):
-        model, model_settings = MODELS[task]
-        images = write_chips(tmp_path / "chips", task, splits)
-        flat = images.reshape(-1, 3)
-        (tmp_path / "statistics.json").write_text(
-            json.dumps({"mean": flat.mean(0).tolist(), "std": flat.std(0).tolist()})
-        )
-        graph = build_graph(model, model_settings, task, 3, 2)
-        weight_files.save(tmp_path / "weights.npz", weight_files.initial(graph, 1))
-        return {
-            "framework": "reference",
-            "model": model,
-            "model_settings": model_settings,
-            "task": task,
-            "classes": CLASSES,
-            "bands": BANDS,
-            "chips": str(tmp_path / "chips"),
-            "statistics": str(tmp_path / "statistics.json"),
-            "weights": str(tmp_path / "weights.npz"),
-            "settings": {"epochs": 3, "batch": 4, "augment": {"flip": True, "noise": 0.02}, **settings},
-            "seed": 3,
-            "out": str(tmp_path / "run"),
-            "threads": 1,
-            "dataset": "patches",
-        }
-
-    return prepare
 
 
 def read_log(out):
@@ -135,7 +78,7 @@ def stop_after(monkeypatch, steps, framework=Framework):
     monkeypatch.setattr(framework, "step", dying)
 
 
-@pytest.mark.parametrize("task", MODELS)
+@pytest.mark.parametrize("task", TASKS)
 def test_a_run_writes_what_it_says_and_learns(study, task):
     arguments = study(task, epochs=6, schedule={"name": "one_cycle", "lr": 0.02})
     train(**arguments)
@@ -146,6 +89,7 @@ def test_a_run_writes_what_it_says_and_learns(study, task):
     assert [int(row["step"]) for row in log] == [5, 10, 15, 20, 25, 30]
     assert float(log[-1]["train_loss"]) < 0.9 * float(log[0]["train_loss"])
     with np.load(out / "steps.npz") as steps:
+        assert set(steps.files) == set(training.STEP_COLUMNS)
         assert steps["since_start"].tolist() == list(range(30))
         assert steps["loss"][:5].mean() == pytest.approx(float(log[0]["train_loss"]))
         assert (steps["seconds"] > 0).all()
@@ -253,6 +197,141 @@ def test_killed_at_random_moments(study, tmp_path, task):
     train(**killed)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert not [p.name for p in (tmp_path / "killed").iterdir() if p.name.startswith(".")]
+
+
+def read_record(out):
+    return json.loads((Path(out) / "record.json").read_text())
+
+
+def slow_start(monkeypatch):
+    """Let steps take 100 s and 50 s of the processor for the first five steps of a process, then 2 s and 1 s."""
+    number = itertools.count()
+
+    def timed_step(net, images, targets, rate):
+        loss = float(net.step(images, targets, rate))
+        return timing.Step(loss, 100.0, 50.0) if next(number) < 5 else timing.Step(loss, 2.0, 1.0)
+
+    monkeypatch.setattr(timing, "timed_step", timed_step)
+
+
+def test_times_tell_warm_up_waiting_and_processor_apart(study, monkeypatch):
+    arguments = study(epochs=3)
+    slow_start(monkeypatch)
+    train(**arguments)
+    record = read_record(arguments["out"])
+    times, result = record["times_s"], record["result"]
+    assert times["step"] == [100.0] * 5 + [2.0] * 10  # the raw times have all steps
+    assert times["step_cpu"] == [50.0] * 5 + [1.0] * 10
+    assert times["first_step"] == [100.0]
+    assert result["warmup_steps"] == 5
+    assert result["step_median_s"] == 2
+    assert result["step_cpu_median_s"] == 1
+    wait = sum(times["wait"][5:])
+    assert len(times["wait"]) == 15
+    assert record["chips_per_s"] == pytest.approx(4 * 10 / (20 + wait), abs=0.01)
+    assert result["data_wait_share"] == pytest.approx(wait / (20 + wait), rel=1e-2, abs=1e-5)
+    assert len(times["import"]) == len(times["build"]) == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["started"])
+    assert "peak_device_mb" not in record  # the CPU's is the process's
+
+
+def test_waiting_for_data_is_counted(study, monkeypatch):
+    arguments = study(epochs=2)
+    slow_start(monkeypatch)
+    stream = training.Batches.__iter__
+
+    def late(self):
+        for batch in stream(self):
+            self.waited = 0.5
+            yield batch
+
+    monkeypatch.setattr(training.Batches, "__iter__", late)
+    train(**arguments)
+    record = read_record(arguments["out"])
+    assert record["times_s"]["wait"] == [0.5] * 10
+    assert record["result"]["data_wait_share"] == pytest.approx(0.5 / 2.5)
+    assert record["chips_per_s"] == pytest.approx(4 / 2.5)
+
+
+def test_a_resumed_run_keeps_the_times_of_every_start(study, tmp_path, monkeypatch):
+    arguments = study(epochs=3, checkpoint_steps=2)
+    clock = iter(f"2026-01-01T00:00:0{i}Z" for i in range(9))
+    monkeypatch.setattr(training, "utc_now", lambda: next(clock))
+    slow_start(monkeypatch)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 8)
+        with pytest.raises(InterruptedRunError):
+            train(**arguments)
+    slow_start(monkeypatch)  # a new process
+    train(**arguments)
+    record = read_record(arguments["out"])
+    assert record["times_s"]["step"] == [100.0] * 5 + [2.0] * 3 + [100.0] * 5 + [2.0] * 2
+    assert record["result"]["step_median_s"] == 2
+    assert record["result"]["starts"] == 2
+    assert record["started"] == "2026-01-01T00:00:00Z"
+    for name in ("import", "build", "first_step"):
+        assert len(record["times_s"][name]) == 2
+
+
+def test_a_checkpoint_of_another_form_starts_afresh(study, monkeypatch, caplog):
+    """What last.npz holds may change from version to version."""
+    arguments = study()
+    with monkeypatch.context() as patch:
+        patch.delitem(training.STEP_COLUMNS, "cpu_seconds")
+        stop_after(patch, 12)
+        with pytest.raises(InterruptedRunError):
+            train(**arguments)
+    with caplog.at_level("INFO", logger="rvkernels"):
+        train(**arguments)
+    assert "had other checkpoint: starting afresh" in caplog.text
+    assert len(read_record(arguments["out"])["times_s"]["step"]) == 15
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_single_predictions_are_timed_on_validation_chips(study, monkeypatch, task):
+    """Six of them: a batch of 32 repeats them."""
+    arguments = study(task, epochs=1)
+    calls = []
+    predict = Framework.predict
+
+    def counted(self, images):
+        calls.append(images.copy())
+        return predict(self, images)
+
+    monkeypatch.setattr(Framework, "predict", counted)
+    train(**arguments)
+    record = read_record(arguments["out"])
+    times, result = record["times_s"], record["result"]
+    for size in (1, 32):
+        seconds = times[f"latency_{size}"]
+        assert 3 <= len(seconds) <= 20
+        assert len([c for c in calls if len(c) == size]) == len(seconds) + 2  # two warm up
+        assert result[f"latency_{size}_median_s"] == pytest.approx(np.median(seconds), abs=1e-6)
+    assert result["inference_chips_per_s"] == pytest.approx(32 / result["latency_32_median_s"])
+    many = next(c for c in calls if len(c) == 32)
+    np.testing.assert_array_equal(many[:2], many[6:8])
+    assert not (many[0] == many[1]).all()
+
+
+def test_chips_that_may_not_fit_are_not_predicted_together(study, monkeypatch, caplog):
+    arguments = study(epochs=1)
+    monkeypatch.setattr(training, "LATENCY_BYTES", 1)
+    with caplog.at_level("INFO", logger="rvkernels"):
+        train(**arguments)
+    record = read_record(arguments["out"])
+    assert "latency_1" in record["times_s"]  # no more than a training step's batch of 4
+    assert "latency_32" not in record["times_s"]
+    assert "inference_chips_per_s" not in record["result"]
+    assert "the time to predict 32 chips at once is not measured" in caplog.text
+
+
+def test_memory_of_the_device_is_recorded_where_the_framework_tells(study, monkeypatch):
+    arguments = study(epochs=2)
+    held = iter([3 * 2**20] * 2 + [5 * 2**20] * 2)
+    monkeypatch.setattr(Framework, "memory", lambda self: next(held))
+    train(**arguments)
+    assert read_record(arguments["out"])["peak_device_mb"] == 5
+    assert [row["peak_device_mb"] for row in read_log(arguments["out"])] == ["3.0", "5.0"]
 
 
 def test_other_settings_start_afresh(study, tmp_path, caplog):
