@@ -140,6 +140,11 @@ class Study:
         """Every record of the benchmark of training steps, in the order of the measurements."""
         return bench_train.measurements(self.config, self.runs())
 
+    def bench_priority(self, experiment: str, model: str, framework: str, batch: str, round: str) -> int:
+        """Rank of a measurement among `measurements`, at least 1: the highest is made first."""
+        order = self.measurements()
+        return len(order) - order.index((experiment, model, framework, int(batch), int(round)))
+
     def controls(self) -> list[tuple[str, str, str, int]]:
         """Of `runs`, those that are trained a second time with `control_threads`: the first of every model."""
         if not self.config["divergence_control"] or len(self.frameworks) == 1:

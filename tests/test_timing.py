@@ -74,6 +74,13 @@ def test_no_framework_is_favoured_by_its_place(count):
         assert len(set(map(tuple, blocks))) == 6  # every order there is
 
 
+def test_measurements_come_first_in_their_order():
+    study = Made(["torch", "caffe2"])
+    study.config = {"bench_train": {"rounds": 2, "batches": [8]}}
+    ranks = [study.bench_priority(*map(str, m)) for m in study.measurements()]
+    assert ranks == list(range(12, 0, -1))
+
+
 class Made(Study):
     """A study of runs that are given."""
 

@@ -1,23 +1,6 @@
 # Training steps on synthetic batches, apart from the study: `snakemake bench_train`. One process per framework, model, batch
-# size and round.
-BENCH = f"{RESULTS}/bench_train"
-
-
-def bench_records(wildcards):
-    return [m.path(BENCH) for m in STUDY.measurements()]
-
-
-def bench_priority(wildcards):
-    order = [str(m.path(BENCH)) for m in STUDY.measurements()]
-    return len(order) - order.index(
-        f"{BENCH}/{{experiment}}/{{model}}/{{framework}}/{{batch}}/{{round}}.json".format(
-            **wildcards
-        )
-    )
-
-
-# A measurement takes every core that this machine gives the workflow, so that it runs alone, and computes with as many as
-# a training has.
+# size and round. A measurement takes every core that this machine gives the workflow, so that it runs alone, and computes
+# with as many as a training has.
 rule bench_train_round:
     input:
         dataset=dataset_file,

@@ -13,6 +13,7 @@ except (ValueError, FileNotFoundError) as error:
 
 RESULTS = f"results/{STUDY.name}"
 DATA = f"{RESULTS}/data/{{experiment}}"
+BENCH = f"{RESULTS}/bench_train"
 RUN = f"{RESULTS}/runs/{{experiment}}/{{model}}/{{framework}}/{{seed}}"
 BASELINE = f"{RESULTS}/runs/{{experiment}}/baseline/logistic/0"
 
@@ -41,13 +42,20 @@ def dataset_file(wildcards):
     return STUDY.dataset_file(wildcards.experiment)
 
 
-<<<<<<< HEAD
 def pretrained_files(wildcards):
     return STUDY.pretrained_files(wildcards.experiment, wildcards.model)
-=======
+
+
 def train_priority(wildcards):
     return STUDY.priority(**wildcards)
->>>>>>> 7a7d995 (Time what a training does apart: import, build, first step, waiting, processor time, single predictions)
+
+
+def bench_records(wildcards):
+    return [m.path(BENCH) for m in STUDY.measurements()]
+
+
+def bench_priority(wildcards):
+    return STUDY.bench_priority(**wildcards)
 
 
 def runs(name):
