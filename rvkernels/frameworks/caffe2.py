@@ -222,9 +222,7 @@ class Framework(Contract):
         sizes = shapes(self._graph, *images.shape[2:])
         for layer in self._graph.layers:
             if isinstance(layer, BatchNorm) and sizes[layer.name][:2] == (1, 1):
-                raise ValueError(
-                    f"BatchNorm {layer.name!r}: one value per channel has no variance; use larger batches"
-                )
+                raise ValueError(f"BatchNorm {layer.name!r}: one value per channel has no variance; use larger batches")
 
 
 def _set_threads(threads: int) -> None:
@@ -316,7 +314,7 @@ def _add_layer(
     weights = [f"{name}.weight", f"{name}.bias"] if getattr(layer, "bias", False) else [f"{name}.weight"]
     if isinstance(layer, Conv):
         window = {"kernel": layer.kernel, "stride": layer.stride, "pad": layer.pad}
-        net.Conv([x, *weights], blob, no_gradient_to_input=int(fixed), **window)
+        net.Conv([x, *weights], blob, shared_buffer=1, no_gradient_to_input=int(fixed), **window)
     elif isinstance(layer, ConvTranspose):
         net.ConvTranspose([x, *weights], blob, kernel=layer.kernel, stride=layer.stride)
     elif isinstance(layer, BatchNorm):
