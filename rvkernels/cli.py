@@ -89,6 +89,7 @@ def _run(a: Arguments) -> Run:
         threads=a.threads,
         device=a.settings["device"],
         dataset=description["name"],
+        pretrained=a.settings["pretrained"],
     )
 
 

@@ -30,18 +30,21 @@ class Kind:
     """How one kind of export is made and used.
 
     framework  the file of rvkernels/frameworks/ whose EXPORTS writes it; None: made here
-    layout     of images, and of segmentation logits: "NCHW" or "NHWC"
+    images     their layout, "NCHW" or "NHWC"
+    logits     the layout of segmentation's
     usage      Python that turns `images` into `logits`, run in the exported folder
     """
 
     framework: str | None
-    layout: str
+    images: str
+    logits: str
     usage: str
 
 
 KINDS = {
     "torch": Kind(
         "torch",
+        "NCHW",
         "NCHW",
         """\
 import torch
@@ -57,15 +60,17 @@ with torch.inference_mode():
     "keras": Kind(
         "tensorflow",
         "NHWC",
+        "NHWC",
         """\
 import keras
 
 model = keras.saving.load_model("model.keras")
-logits = model.predict(images, verbose=0)
+logits = keras.ops.convert_to_numpy(model(images, training=False))
 """,
     ),
     "savedmodel": Kind(
         "tensorflow",
+        "NHWC",
         "NHWC",
         """\
 import tensorflow as tf
@@ -77,6 +82,7 @@ logits = model.signatures["serving_default"](tf.constant(images))["logits"].nump
     "caffe2": Kind(
         "caffe2",
         "NCHW",
+        "NHWC",
         """\
 from caffe2.python import workspace
 
@@ -88,6 +94,7 @@ logits = predictor.run([images])[0]
     "onnx": Kind(
         None,
         "NCHW",
+        "NCHW",
         """\
 import onnxruntime
 
@@ -97,6 +104,7 @@ logits = session.run(["logits"], {"image": images})[0]
     ),
     "jax": Kind(
         None,
+        "NHWC",
         "NHWC",
         """\
 import jax
@@ -113,7 +121,7 @@ _README = """\
 
 Exported by rvkernels {version} as {kind}. Files: {files}.
 
-Input: `images`, float32, {input}, {pixels}; rows and cols are multiples of {multiple}.
+Input: `images`, float32, {input}, {pixels}; rows and cols are {sizes}.
 Bands in order: {bands}.
 
 Output: `logits`, {output}. {meaning}
@@ -219,7 +227,7 @@ def _write(
 
 def _card(kind: str, graph: Graph, meta: Mapping[str, object], normalise: bool) -> dict[str, object]:
     about = meta["identity"]
-    layout = KINDS[kind].layout
+    layout = KINDS[kind].images
     n, rows, cols = "n", "rows", "cols"
     strides = ", ".join(map(str, graph.strides))
     return {
@@ -242,7 +250,7 @@ def _card(kind: str, graph: Graph, meta: Mapping[str, object], normalise: bool) 
             "multiple": graph.multiple,
         },
         "output": {
-            "shape": codegen.shape_text(graph, layout),
+            "shape": codegen.shape_text(graph, KINDS[kind].logits),
             "meaning": _MEANING[graph.task].format(strides=strides, classes=graph.classes),
         },
         "strides": list(graph.strides),
@@ -256,6 +264,7 @@ def _card(kind: str, graph: Graph, meta: Mapping[str, object], normalise: bool) 
 
 def _readme(card: Mapping[str, object]) -> str:
     layout = {"NCHW": "(n, bands, rows, cols)", "NHWC": "(n, rows, cols, bands)"}[card["input"]["layout"]]
+    multiple = card["input"]["multiple"]
     pixels = "pixel values as in the image files, not normalised"
     if card["normalisation"] == "outside":
         pairs = zip(card["bands"], card["mean"], card["std"])
@@ -270,7 +279,7 @@ def _readme(card: Mapping[str, object]) -> str:
         files=", ".join(f"`{name}`" for name in card["files"]),
         input=layout,
         pixels=pixels,
-        multiple=card["input"]["multiple"],
+        sizes="free" if multiple == 1 else f"multiples of {multiple}",
         bands=", ".join(card["bands"]),
         output=card["output"]["shape"],
         meaning=card["output"]["meaning"],

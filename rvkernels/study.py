@@ -193,7 +193,7 @@ class Study:
             if "model" in wildcards:
                 result["model"] = experiment["models"][wildcards["model"]]
                 result["device"] = self.device
-                if "init" in stages:
+                if {"init", "train"} & set(stages):
                     result["pretrained"] = experiment["pretrained"].get(wildcards["model"])
             if "bench_train" in stages:
                 result["bench_train"] = {key: self.config["bench_train"][key] for key in ("steps", "warmup")}

@@ -177,6 +177,7 @@ class Run:
     threads                 for the framework, at least 1; batches are prepared by half as many beside it
     device                  "cpu" or "cuda"
     dataset                 its name, for the record
+    pretrained              where `rvk init` had weights from besides the seed, for the record
 
     Raises ValueError or FileNotFoundError for unknown settings, chips that do not fit model, task, classes or bands, an
     empty split, and a training split smaller than a batch; nothing is written before.
@@ -200,6 +201,7 @@ class Run:
         threads: int,
         device: str = "cpu",
         dataset: str | None = None,
+        pretrained: Mapping[str, object] | None = None,
     ) -> None:
         registry.check_parameters(complete_settings, settings, "train")
         self.settings = complete_settings(**settings)
@@ -220,6 +222,7 @@ class Run:
         began = time.perf_counter()
         self.framework_class = registry.load("frameworks", framework).Framework
         self.import_seconds = time.perf_counter() - began
+        self.pretrained = None if pretrained is None else dict(pretrained)
         self.seed, self.out, self.threads, self.device = seed, Path(out), threads, device
         self.names = {
             "dataset": dataset,
@@ -517,7 +520,11 @@ class Run:
             **self.names,
             threads=self.threads,
             started=course.started,
-            settings=self.identity["settings"] | {"model": self.identity["model_settings"]},
+            settings={
+                **self.identity["settings"],
+                "model": self.identity["model_settings"],
+                "pretrained": self.pretrained,
+            },
             result={
                 "best_epoch": course.best_epoch,
                 **{f"val_{name}": value for name, value in course.best_metrics.items()},

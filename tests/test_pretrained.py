@@ -109,7 +109,7 @@ def test_the_names_are_those_that_torchvision_publishes():
 
 @pytest.mark.parametrize("depth", [18, 34, 50])
 def test_a_converted_resnet_gives_torchvision_s_logits(depth, tmp_path, caplog, monkeypatch):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", minversion="2")
     monkeypatch.setattr(logging.getLogger("rvkernels"), "propagate", True)
     state = state_dict(depth)
     torch.save({name: torch.tensor(array) for name, array in state.items()}, tmp_path / "resnet.pth")
@@ -128,7 +128,7 @@ def test_a_converted_resnet_gives_torchvision_s_logits(depth, tmp_path, caplog, 
 
 
 def test_safetensors_and_wrapped_state_dicts_convert_to_the_same_file(tmp_path):
-    numpy_files, torch = pytest.importorskip("safetensors.numpy"), pytest.importorskip("torch")
+    numpy_files, torch = pytest.importorskip("safetensors.numpy"), pytest.importorskip("torch", minversion="2")
     state = state_dict(18)
     numpy_files.save_file(state, tmp_path / "a.safetensors")
     tensors = {name: torch.tensor(array) for name, array in state.items()}
@@ -275,7 +275,7 @@ def test_init_starts_from_a_checkpoint_of_another_training(tmp_path):
 
 
 def test_wrong_files_are_one_line(tmp_path, capsys):
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", minversion="2")
 
     def error(name):
         assert cli.main(["convert-weights", str(tmp_path / name), "--out", str(tmp_path / "out.npz")]) == 2

@@ -96,6 +96,7 @@ def test_a_run_writes_what_it_says_and_learns(study, task):
     record = json.loads((out / "record.json").read_text())
     assert record["validated"] is True
     assert record["dataset"] == "patches"
+    assert record["settings"]["pretrained"] is None
     assert len(record["times_s"]["train_epoch"]) == 6
     assert len(record["times_s"]["step"]) == 30
     assert record["result"]["train_chips"] == 20
