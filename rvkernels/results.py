@@ -29,6 +29,10 @@ class Experiment:
         return self.settings["task"]
 
     @property
+    def models(self) -> list[str]:
+        return list(self.settings["models"])
+
+    @property
     def classes(self) -> list[str]:
         return dataset.class_names(self.description)
 
@@ -66,36 +70,60 @@ class Results:
         """`study`: the resolved configuration; `datasets`: experiment -> its dataset's description file."""
         self.folder = Path(folder)
         self.study = study
+        self._records: dict[Path, dict] = {}
         self.experiments = {
             name: Experiment(name, settings, dataset.load(datasets[name]), self.folder / "data" / name)
             for name, settings in study["experiments"].items()
         }
-        tables = self.folder / "tables"
-        self.runs = pd.read_csv(tables / "runs.csv")
-        self.summary = pd.read_csv(tables / "summary.csv")
-        self.margins = pd.read_csv(tables / "margins.csv")
-        self.epochs = pd.read_csv(tables / "epochs.csv")
-        self.classes = pd.read_csv(tables / "classes.csv")
+        self.runs = self._table("runs", reached="boolean")
+        self.summary = self._table("summary")
+        self.margins = self._table("margins")
+        self.epochs = self._table("epochs")
+        self.classes = self._table("classes")
+        self.targets = self._table("targets")
+        self.pairs = self._table("frameworks", equivalent="boolean")
+        self.divergence = self._table("divergence", within_first_20="boolean", within_control="boolean")
+        self.equal = self._table("equal")
+
+    def _table(self, name: str, **types: str) -> pd.DataFrame:
+        """A table of compare, experiments and models in the study's order."""
+        table = pd.read_csv(self.folder / "tables" / f"{name}.csv", dtype=types)
+        place = {(e, m): (i, j) for i, (e, x) in enumerate(self.experiments.items()) for j, m in enumerate(x.models)}
+        last = (len(place), 0)
+        keys = [place.get((e, m), last) for e, m in zip(table.experiment, table.model)]
+        return table.iloc[sorted(range(len(table)), key=keys.__getitem__)].reset_index(drop=True)
 
     def runs_of(self, experiment: str, *, baseline: bool = False) -> pd.DataFrame:
         """Rows of runs.csv of one experiment, networks first in the study's order, then the baseline if asked for."""
         rows = self.runs[self.runs.experiment == experiment]
-        order = {m: i for i, m in enumerate(self.experiments[experiment].settings["models"])}
-        networks = rows[rows.model.isin(order)]
-        networks = networks.sort_values(
-            ["model", "framework", "seed"], key=lambda c: c.map(order) if c.name == "model" else c
-        )
-        return pd.concat([networks, rows[~rows.model.isin(order)]]) if baseline else networks
+        models = self.experiments[experiment].models
+        networks = rows[rows.model.isin(models)]
+        order = {"model": models.index, "framework": self.study["frameworks"].index}
+        networks = networks.sort_values(["model", "framework", "seed"], key=lambda c: c.map(order.get(c.name, int)))
+        return pd.concat([networks, rows[~rows.model.isin(models)]]) if baseline else networks
+
+    @property
+    def several_frameworks(self) -> bool:
+        """Whether there is anything to compare."""
+        return not self.pairs.empty
 
     def run_folder(self, row: pd.Series) -> Path:
         return self.folder / "runs" / Path(row.record).parent
 
     def record(self, row: pd.Series) -> dict:
-        return read_json(self.run_folder(row) / "record.json")
+        path = self.run_folder(row) / "record.json"
+        if path not in self._records:
+            self._records[path] = read_json(path)
+        return self._records[path]
+
+    def steps(self, row: pd.Series) -> pd.DataFrame:
+        """steps.npz: a row per training step, as rvkernels.train describes its columns."""
+        with np.load(self.run_folder(row) / "steps.npz") as steps:
+            return pd.DataFrame({name: steps[name] for name in steps.files})
 
     def evaluation(self, row: pd.Series) -> dict:
         return read_json(self.run_folder(row) / "eval.json")
 
     def model_index(self, experiment: str, model: str) -> int:
         """Position of the model among the experiment's: its shade, line and marker."""
-        return list(self.experiments[experiment].settings["models"]).index(model)
+        return self.experiments[experiment].models.index(model)

@@ -16,6 +16,7 @@ import pytest
 from rvkernels import weights as weight_files
 from rvkernels.checkpoint import Checkpoint, write_checkpoint
 from rvkernels.files import write_json
+from rvkernels.record import machine
 from rvkernels.train import build_graph
 
 # The same examples every time: a failure that comes and goes helps nobody. Deadlines are off, machines differ.
@@ -79,7 +80,7 @@ def made_run(tmp_path):
                 "peak_rss_mb": 100.0,
                 "device": "cpu",
                 "threads": 2,
-                "machine": {"cpu": "a processor", "usable_cores": 2, "cores": 2, "memory_mb": 4096.0},
+                "machine": machine(),
                 "software": {"rvkernels": "1.0", framework: "2.0"},
                 **(record or {}),
             },

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure as Canvas
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 WIDTH = 7.3  # inches: 700 pixels of a page at 96 dots per inch
+DPI = 192  # of pictures: twice the page's
 GRAY = "#6b7280"
 
 # Distinguishable with colour-blind eyes (Okabe and Ito 2008); a framework keeps its colour in every figure.
@@ -52,13 +53,14 @@ class Figure:
 
 
 def write(figure: Figure, folder: Path) -> None:
-    """Write <name>.svg, <name>.png (twice the page's resolution) and <name>.csv into `folder`."""
+    """Write <name>.svg, <name>.png (at DPI) and <name>.csv into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     # A fixed salt and no date: the same numbers give the same bytes.
     with plt.style.context(STYLE), mpl.rc_context({"svg.hashsalt": figure.name}):
         canvas = figure.draw()
-        canvas.savefig(folder / f"{figure.name}.svg", metadata={"Date": None})
-        canvas.savefig(folder / f"{figure.name}.png", dpi=192)
+        canvas.savefig(folder / f"{figure.name}.svg", metadata={"Date": None}, dpi=DPI)
+        canvas.set_layout_engine("none")  # it has done its work, which takes as long as drawing
+        canvas.savefig(folder / f"{figure.name}.png", dpi=DPI)
         plt.close(canvas)
     figure.table.to_csv(folder / f"{figure.name}.csv", index=False)
 
@@ -72,6 +74,12 @@ def shade(framework: str, model: int) -> tuple[float, float, float]:
 def metric_name(column: str) -> str:
     """How a metric's column is written for people."""
     return NAMES.get(column, column.replace("_", " "))
+
+
+def scientific(value: float) -> str:
+    """0.00023 as 2.3 × 10⁻⁴."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def picture(image: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Rectangle
 
-from rvkernels.figures import SPLITS, WIDTH, Figure, classes_picture, legend_patches, picture
+from rvkernels.figures import SPLITS, Figure, classes_picture, picture
+from rvkernels.figures._panels import Panel, draw_panels
 from rvkernels.results import Experiment, Results
 
 COLUMNS = 6
@@ -75,46 +75,24 @@ def _choice(experiment: Experiment, split: str) -> np.ndarray:
 
 def _draw(experiment: Experiment, splits: list[str]) -> plt.Figure:
     chips, (low, high) = experiment.chips, experiment.stretch()
-    tall = 2 if experiment.task == "segmentation" else 1
-    side = WIDTH / (COLUMNS + 0.4)
-    figure, axes = plt.subplots(
-        tall * len(splits), COLUMNS, figsize=(WIDTH, side * tall * len(splits) + 0.5), squeeze=False
-    )
-    for ax in axes.ravel():
-        ax.set_axis_off()
-    for i, split in enumerate(splits):
-        for j, row in enumerate(_choice(experiment, split)):
-            ax = axes[tall * i, j]
-            ax.imshow(picture(chips.images[row], low, high), interpolation="nearest")
+    rows, heads = [], []
+    for split in splits:
+        chosen = _choice(experiment, split)
+        line = []
+        for row in chosen:
+            image = picture(chips.images[row], low, high)
             if experiment.task == "classification":
-                ax.set_title(experiment.classes[chips.labels[row]], fontsize=7, fontweight="normal", pad=2)
-            elif experiment.task == "segmentation":
-                axes[tall * i + 1, j].imshow(
-                    classes_picture(chips.labels[row], experiment.colors), interpolation="nearest"
-                )
+                line.append(Panel(image, experiment.classes[chips.labels[row]], photo=True))
+            elif experiment.task == "detection":
+                inside = range(chips.box_start[row], chips.box_start[row + 1])
+                boxes = tuple((chips.boxes[k], experiment.colors[chips.box_class[k]] / 255) for k in inside)
+                line.append(Panel(image, boxes=boxes, photo=True))
             else:
-                for k in range(chips.box_start[row], chips.box_start[row + 1]):
-                    y0, x0, y1, x1 = chips.boxes[k]
-                    color = experiment.colors[chips.box_class[k]] / 255
-                    ax.add_patch(
-                        Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=1.0)
-                    )
-        axes[tall * i, 0].text(
-            -0.06,
-            0.5,
-            split,
-            transform=axes[tall * i, 0].transAxes,
-            rotation=90,
-            ha="right",
-            va="center",
-            fontsize=9,
-            fontweight="bold",
-            color=SPLITS[split],
-        )
-    if experiment.task != "classification":
-        figure.legend(
-            handles=legend_patches(experiment.classes, experiment.colors),
-            loc="outside lower center",
-            ncols=min(7, len(experiment.classes)),
-        )
-    return figure
+                line.append(Panel(image, photo=True))
+        rows.append(line)
+        heads.append((split, SPLITS[split]))
+        if experiment.task == "segmentation":
+            rows.append([Panel(classes_picture(chips.labels[row], experiment.colors)) for row in chosen])
+            heads.append(("", ""))
+    classes = None if experiment.task == "classification" else (experiment.classes, experiment.colors)
+    return draw_panels(rows, COLUMNS, heads=heads, classes=classes)

@@ -55,7 +55,8 @@ def _shares(matrix: np.ndarray) -> np.ndarray:
 
 
 def _draw(matrices: dict[str, np.ndarray], classes: list[str]) -> plt.Figure:
-    rows = list(pages(list(matrices), 3 if len(classes) <= 7 else 2))
+    most = 4 if len(classes) <= 7 else 2  # beside each other
+    rows = list(pages(list(matrices), -(-len(matrices) // -(-len(matrices) // most))))
     columns = max(map(len, rows))
     side = 7.3 / (columns + 0.45)
     figure, axes = plt.subplots(

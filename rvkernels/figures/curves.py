@@ -16,13 +16,13 @@ def figures(results: Results) -> Iterator[Figure]:
     for name, experiment in results.experiments.items():
         metric = experiment.settings["train"]["metric"]
         column = f"val_{metric}"
-        epochs = results.epochs[results.epochs.experiment == name]
+        runs = results.runs_of(name)[["model", "framework", "seed"]]  # in the study's order
+        epochs = runs.merge(results.epochs[results.epochs.experiment == name], on=["model", "framework", "seed"])
         table = epochs[epochs.quantity.isin(["train_loss", column])]
         curve = published(experiment, Path(results.study["downloads"]))
-        last = (
-            table[table.quantity == column].sort_values("epoch").groupby(["model", "framework", "seed"])["value"].max()
-        )
-        text = "; ".join(f"{m} in {f}, seed {s}: {v:.3f}" for (m, f, s), v in last.items())
+        best = table[table.quantity == column].groupby(["model", "framework", "seed"], sort=False)["value"].max()
+        means = best.groupby(["model", "framework"], sort=False).mean()
+        text = "; ".join(f"{model} in {framework} {value:.3f}" for (model, framework), value in means.items())
         beside = ""
         if curve is not None:
             rows = ", ".join(f"{k} {v}" for k, v in experiment.settings["published_curve"].items())
@@ -33,7 +33,7 @@ def figures(results: Results) -> Iterator[Figure]:
             title="Learning curves",
             caption=(
                 f"Mean training loss per epoch (left) and {metric_name(metric)} on the validation split (right), one "
-                f"line per run.{beside} Best validation {metric_name(metric)}: {text}."
+                f"line per run.{beside} Best validation {metric_name(metric)}, mean over seeds: {text}."
             ),
             alt=f"Training loss falls and validation {metric_name(metric)} rises over epochs. Best values: {text}.",
             draw=lambda t=table, n=name, c=column, m=metric, k=curve: _draw(results, t, n, c, m, k),
@@ -63,12 +63,15 @@ def _draw(
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
     for (model, framework, _), rows in table.groupby(["model", "framework", "seed"], sort=False):
         index = results.model_index(name, model)
+        # Frameworks draw the same line as a rule: dashes let the others show through.
+        frameworks = results.study["frameworks"]
+        dash = frameworks.index(framework) if len(frameworks) > 1 else index
         for ax, quantity in ((left, "train_loss"), (right, column)):
             these = rows[rows.quantity == quantity].sort_values("epoch")
             ax.plot(
                 these.epoch,
                 these["value"],
-                LINES[index % len(LINES)],
+                LINES[dash % len(LINES)],
                 color=shade(framework, index),
                 label=f"{model} · {framework}",
             )

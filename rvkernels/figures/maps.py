@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.patches import Rectangle
 
 from rvkernels import labels
-from rvkernels.figures import WIDTH, Figure, classes_picture, legend_patches, picture
+from rvkernels.figures import Figure, classes_picture, pages, picture
+from rvkernels.figures._panels import Panel, draw_panels
 from rvkernels.ops import tile
 from rvkernels.ops.iou import iou
 from rvkernels.predictions import Predictions, scene_file
@@ -20,49 +21,55 @@ from rvkernels.scene import Region
 
 SCENES = {"classification": 3, "segmentation": 3, "detection": 2}  # that are shown
 SIDE = {"classification": 640, "segmentation": 512, "detection": 320}  # pixels of a scene that are shown, at most
+COLUMNS = {"classification": 6, "segmentation": 6, "detection": 4}  # pictures beside each other, at least
+MOST = 6  # predictions beside each other in one figure
 MISTAKES = 18
 UNLABELLED = 255
-RIGHT, WRONG, UNKNOWN = (221, 235, 221), (200, 40, 40), (255, 255, 255)
+RIGHT, WRONG = (221, 235, 221), (200, 40, 40)
 
 
 def figures(results: Results) -> Iterator[Figure]:
     for name, experiment in results.experiments.items():
-        runs = results.runs_of(name)
-        folders = {
-            f"{row.model} · {row.framework}": results.run_folder(row) / "predictions"
-            for _, row in runs.drop_duplicates(["model", "framework"]).iterrows()
-        }
+        runs = results.runs_of(name).drop_duplicates(["model", "framework"])
+        folders = {(row.model, row.framework): results.run_folder(row) / "predictions" for row in runs.itertuples()}
         made = {key: Predictions.read(folder) for key, folder in folders.items()}
         if experiment.task == "classification" and _of_pictures(experiment):
             yield from _mistakes(name, experiment, made)
             continue
-        regions = _choice(experiment, next(iter(made.values())))
         draw = {"classification": _cells, "segmentation": _land, "detection": _boxes}[experiment.task]
-        panels, table = draw(experiment, regions, made, folders)
-        scenes = ", ".join(dict.fromkeys(r.scene for r in regions))
-        best = table.loc[table.agreement.idxmax()]
-        worst = table.loc[table.agreement.idxmin()]
-        what = {"classification": "cells", "segmentation": "pixels", "detection": "boxes"}[experiment.task]
-        text = (
-            f"Agreement with the truth in the parts shown: {worst.agreement:.0%} ({worst.model}, {worst.scene}) to "
-            f"{best.agreement:.0%} ({best.model}, {best.scene}) of the {what}."
-        )
-        errors = (
-            " Errors are red in the last column of each model."
-            if experiment.task != "detection"
-            else (" Boxes in the colour of their class, only those above the score shown in precision and recall.")
-        )
-        yield Figure(
-            name=f"maps_{name}",
-            section=name,
-            title="Predictions beside the truth",
-            caption=(
-                f"Test scenes {scenes}, the middle {SIDE[experiment.task]} pixels of each, first seed.{errors} {text}"
-            ),
-            alt=f"Test scenes with truth and predictions side by side. {text}",
-            draw=lambda p=panels, e=experiment: _draw(p, e),
-            table=table,
-        )
+        blocks, table = draw(experiment, _choice(experiment, next(iter(made.values()))), made, folders)
+        models = list(dict.fromkeys(model for model, _ in made))
+        together = [models] if len(made) <= MOST else [[model] for model in models]
+        for shown in together:
+            yield _figure(name, experiment, shown, len(together) > 1, blocks, table[table.model.isin(shown)])
+
+
+def _figure(
+    name: str, experiment: Experiment, models: list[str], alone: bool, blocks: list[Block], table: pd.DataFrame
+) -> Figure:
+    best, worst = table.loc[table.agreement.idxmax()], table.loc[table.agreement.idxmin()]
+    what = {"classification": "cells", "segmentation": "pixels", "detection": "boxes"}[experiment.task]
+    text = (
+        f"Agreement with the truth in the parts shown: {worst.agreement:.0%} ({worst.model} in {worst.framework}, "
+        f"{worst.scene}) to {best.agreement:.0%} ({best.model} in {best.framework}, {best.scene}) of the {what}."
+    )
+    errors = (
+        " Below each prediction its errors, in red."
+        if experiment.task != "detection"
+        else " Boxes in the colour of their class, only those above the score shown in precision and recall."
+    )
+    return Figure(
+        name=f"maps_{name}" + (f"_{models[0]}" if alone else ""),
+        section=name,
+        title="Predictions beside the truth" + (f": {models[0]}" if alone else ""),
+        caption=(
+            f"Test scenes {', '.join(dict.fromkeys(table.scene))}, the middle {SIDE[experiment.task]} pixels of each, "
+            f"first seed.{errors} {text}"
+        ),
+        alt=f"Test scenes with truth and predictions side by side. {text}",
+        draw=lambda: _draw(blocks, models, experiment),
+        table=table,
+    )
 
 
 def _of_pictures(experiment: Experiment) -> bool:
@@ -92,44 +99,71 @@ def _image(experiment: Experiment, region: Region) -> np.ndarray:
     return picture(pixels[0], *experiment.stretch())
 
 
-# A panel: (title, picture, boxes as (box, color) pairs).
-Panel = tuple
+@dataclass(frozen=True)
+class Block:
+    """One scene: columns of panels, first the scene itself, then one per model and framework."""
+
+    scene: list[Panel]
+    made: dict[tuple[str, str], list[Panel]]
 
 
 def _land(
-    experiment: Experiment, regions: list[Region], made: dict[str, Predictions], folders: dict[str, Path]
-) -> tuple[list[list[Panel]], pd.DataFrame]:
+    experiment: Experiment,
+    regions: list[Region],
+    made: dict[tuple[str, str], Predictions],
+    folders: dict[tuple[str, str], Path],
+) -> tuple[list[Block], pd.DataFrame]:
     how = experiment.settings["chip"]
-    panels, rows = [], []
+    blocks, rows = [], []
     for region in regions:
         scene = experiment.scenes[region.scene]
         truth = labels.masks(
             scene, _window(region), experiment.description["classes"],
             background=how["background"], all_touched=how["all_touched"],
         )[0]  # fmt: skip
-        line: list[Panel] = [
-            (region.scene, _image(experiment, region), []),
-            ("truth", classes_picture(truth, experiment.colors), []),
-        ]
+        known = truth != UNLABELLED
+        block = Block(_scene(experiment, region, truth), {})
         for key, folder in folders.items():
             found = tile.Raster(scene_file(folder, region.scene, "") / "labels.tif").read(_window(region))[0, ..., 0]
-            known = truth != UNLABELLED
             right = known & (found == truth)
-            error = np.select([~known[..., None], right[..., None]], [UNKNOWN, RIGHT], WRONG).astype(np.uint8)
-            line += [(key, classes_picture(found, experiment.colors), []), ("errors", error, [])]
-            rows.append({"scene": region.scene, "model": key, "agreement": right.sum() / max(1, known.sum())})
-        panels.append(line)
-    return panels, pd.DataFrame(rows)
+            agreement = right.sum() / max(1, known.sum())
+            block.made[key] = _found(experiment, key, found, np.where(known, ~right, UNLABELLED), agreement)
+            rows.append({"scene": region.scene, "model": key[0], "framework": key[1], "agreement": agreement})
+        blocks.append(block)
+    return blocks, pd.DataFrame(rows)
+
+
+def _scene(experiment: Experiment, region: Region, truth: np.ndarray) -> list[Panel]:
+    return [
+        Panel(_image(experiment, region), region.scene, photo=True),
+        Panel(classes_picture(truth, experiment.colors), "truth"),
+    ]
+
+
+def _found(
+    experiment: Experiment, key: tuple[str, str], found: np.ndarray, wrong: np.ndarray, agreement: float
+) -> list[Panel]:
+    """The prediction, and its errors below: `wrong` is 1, right 0, no label 255."""
+    return [
+        Panel(classes_picture(found, experiment.colors), " · ".join(key)),
+        Panel(
+            classes_picture(wrong.astype(np.uint8), np.array([RIGHT, WRONG], np.uint8)), f"{1 - agreement:.1%} wrong"
+        ),
+    ]
 
 
 def _cells(
-    experiment: Experiment, regions: list[Region], made: dict[str, Predictions], folders: dict[str, Path]
-) -> tuple[list[list[Panel]], pd.DataFrame]:
-    how = experiment.settings["chip"]
-    panels, rows = [], []
+    experiment: Experiment,
+    regions: list[Region],
+    made: dict[tuple[str, str], Predictions],
+    folders: dict[tuple[str, str], Path],
+) -> tuple[list[Block], pd.DataFrame]:
+    how, classes = experiment.settings["chip"], experiment.description["classes"]
+    blocks, rows = [], []
     for region in regions:
         scene = experiment.scenes[region.scene]
-        line: list[Panel] = [(region.scene, _image(experiment, region), [])]
+        features, area = labels.load_features(scene, classes), labels.aoi(scene)
+        block, truths = None, {}
         for key, predictions in made.items():
             cells = predictions.arrays["cells"]
             here = cells[:, 0] == predictions.scenes.index(region.scene)
@@ -140,25 +174,23 @@ def _cells(
             )  # fmt: skip
             windows = windows[inside]
             found = predictions.arrays["scores"][here][inside].argmax(1)
-            truth = labels.cells(
-                scene, windows, experiment.description["classes"],
-                min_share=how["min_cover"], background=how["background"],
-            )  # fmt: skip
-            truth = np.where(labels.within(windows, labels.aoi(scene)), truth, -1)
-            maps = [_paint(region, windows, ids) for ids in (truth, found)]
+            same = windows.tobytes()  # every model has the same cells as a rule
+            if same not in truths:
+                truth = labels.cells(
+                    scene, windows, classes,
+                    features=features, min_share=how["min_cover"], background=how["background"],
+                )  # fmt: skip
+                truths[same] = np.where(labels.within(windows, area), truth, -1)
+            truth = truths[same]
             known = truth >= 0
-            error = _paint(region, windows, np.where(~known, UNLABELLED, np.where(found == truth, 0, 1)))
-            if len(line) == 1:
-                line.append(("truth", classes_picture(maps[0], experiment.colors), []))
-            colors = np.array([RIGHT, WRONG], np.uint8)
-            line += [
-                (key, classes_picture(maps[1], experiment.colors), []),
-                ("errors", classes_picture(error, colors), []),
-            ]
+            if block is None:
+                block = Block(_scene(experiment, region, _paint(region, windows, truth)), {})
+            wrong = _paint(region, windows, np.where(~known, UNLABELLED, found != truth))
             agreement = (found == truth)[known].mean() if known.any() else float("nan")
-            rows.append({"scene": region.scene, "model": key, "agreement": agreement})
-        panels.append(line)
-    return panels, pd.DataFrame(rows)
+            block.made[key] = _found(experiment, key, _paint(region, windows, found), wrong, agreement)
+            rows.append({"scene": region.scene, "model": key[0], "framework": key[1], "agreement": agreement})
+        blocks.append(block)
+    return blocks, pd.DataFrame(rows)
 
 
 def _paint(region: Region, windows: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -170,19 +202,21 @@ def _paint(region: Region, windows: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _boxes(
-    experiment: Experiment, regions: list[Region], made: dict[str, Predictions], folders: dict[str, Path]
-) -> tuple[list[list[Panel]], pd.DataFrame]:
+    experiment: Experiment,
+    regions: list[Region],
+    made: dict[tuple[str, str], Predictions],
+    folders: dict[tuple[str, str], Path],
+) -> tuple[list[Block], pd.DataFrame]:
     colors = experiment.colors / 255
-    panels, rows = [], []
+    blocks, rows = [], []
     for region in regions:
         scene = experiment.scenes[region.scene]
         features = labels.load_features(scene, experiment.description["classes"])
         window = (region.row, region.col, region.rows, region.cols)
         boxes, index = labels.boxes_in(features.boxes, window, min_share=0.5)
         image = _image(experiment, region)
-        line: list[Panel] = [
-            (f"{region.scene}, truth", image, [(b, colors[c]) for b, c in zip(boxes, features.class_ids[index])])
-        ]
+        marked = tuple((b, colors[c]) for b, c in zip(boxes, features.class_ids[index]))
+        block = Block([Panel(image, f"{region.scene}, truth", marked, photo=True)], {})
         for key, predictions in made.items():
             a = predictions.arrays
             shown = (a["box_scene"] == predictions.scenes.index(region.scene)) & (
@@ -190,18 +224,13 @@ def _boxes(
             )
             found, kept = labels.boxes_in(a["boxes"][shown], window, min_share=0.5)
             classes = a["box_class"][shown][kept]
-            line.append((key, image, [(b, colors[c]) for b, c in zip(found, classes)]))
-            rows.append(
-                {
-                    "scene": region.scene,
-                    "model": key,
-                    "truth": len(boxes),
-                    "found": len(found),
-                    "agreement": _matched(boxes, features.class_ids[index], found, classes),
-                }
-            )
-        panels.append(line)
-    return panels, pd.DataFrame(rows)
+            marked = tuple((b, colors[c]) for b, c in zip(found, classes))
+            block.made[key] = [Panel(image, " · ".join(key), marked, photo=True)]
+            agreement = _matched(boxes, features.class_ids[index], found, classes)
+            counts = {"truth": len(boxes), "found": len(found), "agreement": agreement}
+            rows.append({"scene": region.scene, "model": key[0], "framework": key[1], **counts})
+        blocks.append(block)
+    return blocks, pd.DataFrame(rows)
 
 
 def _matched(truth: np.ndarray, truth_class: np.ndarray, found: np.ndarray, found_class: np.ndarray) -> float:
@@ -214,15 +243,17 @@ def _matched(truth: np.ndarray, truth_class: np.ndarray, found: np.ndarray, foun
     return float((overlap.max(axis=1) >= 0.5).mean())
 
 
-def _mistakes(name: str, experiment: Experiment, made: dict[str, Predictions]) -> Iterator[Figure]:
-    """The wrong pictures with the highest scores, of the first model."""
-    key, predictions = next(iter(made.items()))
+def _mistakes(name: str, experiment: Experiment, made: dict[tuple[str, str], Predictions]) -> Iterator[Figure]:
+    """The wrong pictures with the highest scores, of the first model in the first framework."""
+    (model, framework), predictions = next(iter(made.items()))
     scores = predictions.arrays["scores"]
     ids = [predictions.scenes[i] for i in predictions.arrays["cells"][:, 0]]
     truth = np.array([experiment.classes.index(experiment.scenes[i].class_name) for i in ids])
     found = scores.argmax(1)
     wrong = np.flatnonzero(found != truth)
     worst = wrong[np.argsort(-scores[wrong, found[wrong]], kind="stable")][:MISTAKES]
+    if not len(worst):
+        return
     table = pd.DataFrame(
         {
             "scene": [ids[i] for i in worst],
@@ -232,28 +263,23 @@ def _mistakes(name: str, experiment: Experiment, made: dict[str, Predictions]) -
         }
     )
     text = f"{len(wrong)} of {len(ids)} test pictures are wrong."
-    if not len(worst):
-        return
 
     def draw() -> plt.Figure:
-        columns = 6
-        lines = -(-len(worst) // columns)
-        figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, lines * (WIDTH / columns + 0.35)), squeeze=False)
-        for ax in axes.ravel():
-            ax.set_axis_off()
-        for ax, row in zip(axes.ravel(), table.itertuples()):
+        panels = []
+        for row in table.itertuples():
             scene = experiment.scenes[row.scene]
             pixels = tile.Raster(scene.images).read(np.array([[0, 0, scene.rows, scene.cols]], np.int64))[0]
-            ax.imshow(picture(pixels, *experiment.stretch()), interpolation="nearest")
-            ax.set_title(f"{row.truth}\n→ {row.prediction} {row.score:.2f}", fontsize=6.5, fontweight="normal", pad=2)
-        return figure
+            title = f"{row.truth}\n→ {row.prediction} {row.score:.2f}"
+            panels.append(Panel(picture(pixels, *experiment.stretch()), title, photo=True))
+        return draw_panels(list(pages(panels, 6)), 6)
 
     yield Figure(
         name=f"mistakes_{name}",
         section=name,
         title="The worst mistakes",
         caption=(
-            f"Test pictures that {key} gets wrong with the highest score: truth, then prediction and score. {text}"
+            f"Test pictures that {model} in {framework} gets wrong with the highest score: truth, then prediction and "
+            f"score. {text}"
         ),
         alt=f"Wrongly classified test pictures. {text}",
         draw=draw,
@@ -261,25 +287,12 @@ def _mistakes(name: str, experiment: Experiment, made: dict[str, Predictions]) -
     )
 
 
-def _draw(panels: list[list[Panel]], experiment: Experiment) -> plt.Figure:
-    columns = len(panels[0])
-    side = WIDTH / columns
-    figure, axes = plt.subplots(
-        len(panels), columns, figsize=(WIDTH, len(panels) * side + 0.28 * len(panels) + 0.35), squeeze=False
-    )
-    for ax in axes.ravel():
-        ax.set_axis_off()
-    for line, row in zip(panels, axes):
-        for (title, image, boxes), ax in zip(line, row):
-            ax.imshow(image, interpolation="nearest" if len(boxes) == 0 else "antialiased")
-            ax.set_title(title, fontsize=7.5, fontweight="normal", pad=3)
-            for (y0, x0, y1, x1), color in boxes:
-                ax.add_patch(
-                    Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=0.8)
-                )
-    figure.legend(
-        handles=legend_patches(experiment.classes, experiment.colors),
-        loc="outside lower center",
-        ncols=min(7, len(experiment.classes)),
-    )
-    return figure
+def _draw(blocks: list[Block], models: list[str], experiment: Experiment) -> plt.Figure:
+    """Scenes side by side as far as there is room, each with its predictions beside it."""
+    columns = [[block.scene, *(p for (model, _), p in block.made.items() if model in models)] for block in blocks]
+    wide = len(columns[0])
+    abreast = max(1, COLUMNS[experiment.task] // wide)
+    rows = []
+    for line in pages(columns, abreast):
+        rows += [[column[i] for block in line for column in block] for i in range(len(columns[0][0]))]
+    return draw_panels(rows, min(abreast, len(blocks)) * wide, classes=(experiment.classes, experiment.colors))

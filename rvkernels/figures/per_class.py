@@ -17,6 +17,8 @@ def figures(results: Results) -> Iterator[Figure]:
     for name, experiment in results.experiments.items():
         quantity, label = QUANTITY[experiment.task]
         rows = results.classes[(results.classes.experiment == name) & (results.classes.quantity == quantity)]
+        runs = results.runs_of(name, baseline=True)[["model", "framework", "seed"]]  # in the study's order
+        rows = runs.merge(rows, on=["model", "framework", "seed"])
         table = rows.groupby(["model", "framework", "class_id", "class_name"], sort=False, as_index=False)[
             "value"
         ].mean()
@@ -41,19 +43,21 @@ def figures(results: Results) -> Iterator[Figure]:
 
 def _draw(results: Results, table: pd.DataFrame, name: str, label: str) -> plt.Figure:
     classes = results.experiments[name].classes
-    y = {c: i for i, c in enumerate(classes)}
-    figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.27 * len(classes)))
-    for (model, framework), rows in table.groupby(["model", "framework"], sort=False):
-        positions = rows.class_name.map(y)
+    groups = dict(list(table.groupby(["model", "framework"], sort=False)))
+    networks = [key for key in groups if key[0] != "baseline"]
+    # Frameworks of equal quality would hide each other: a line each.
+    step = 0.0 if len(networks) < 3 else 0.55 / (len(networks) - 1)
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + max(0.27, 0.11 * len(networks)) * len(classes)))
+    for (model, framework), rows in groups.items():
+        y = rows.class_name.map(classes.index)
         if model == "baseline":
-            ax.plot(
-                rows["value"], positions, "o", mfc="white", mec=GRAY, mew=1.3, markersize=6, label="baseline", zorder=1
-            )
+            ring = {"mfc": "white", "mec": GRAY, "mew": 1.3, "zorder": 1}
+            ax.plot(rows["value"], y, "o", markersize=6, label="baseline", **ring)
             continue
         index = results.model_index(name, model)
         ax.plot(
             rows["value"],
-            positions,
+            y + step * (networks.index((model, framework)) - (len(networks) - 1) / 2),
             MARKERS[index % len(MARKERS)],
             color=shade(framework, index),
             markersize=6,

@@ -18,12 +18,12 @@ def figures(results: Results) -> Iterator[Figure]:
     lines = []
     for name in results.experiments:
         rows = table[table.experiment == name]
-        best = rows[rows.model != "baseline"].groupby(["model", "framework"])["value"].mean()
-        model, framework = best.idxmax()
+        means = rows[rows.model != "baseline"].groupby(["model", "framework"])["value"].mean()
+        low, high = f"{means.min():.3f}", f"{means.max():.3f}"
         base = rows[rows.model == "baseline"]["value"].mean()
         lines.append(
-            f"{name}: {model} in {framework} reaches {metric_name(rows.metric.iloc[0])} {best.max():.3f}, "
-            f"the baseline {base:.3f}."
+            f"{name}: {metric_name(rows.metric.iloc[0])} {low if low == high else f'{low} to {high}'}, the baseline "
+            f"{base:.3f}."
         )
     bars = " Lines span the 95 % t interval over seeds." if several else ""
     yield Figure(

@@ -1,0 +1,413 @@
+"""What the report says in words and tables. Every number is taken from a study's tables, records or settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rvkernels.compare import BASELINE
+from rvkernels.divergence import CONTROL_FACTOR, FIRST, FIRST_BOUND, LONG
+from rvkernels.figures import metric_name, scientific
+from rvkernels.results import Results
+
+Cell = tuple[str, object]  # text, and what it is sorted by
+EMPTY: Cell = ("", "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; heads are (title, unit), quiet rows are set back."""
+
+    label: str
+    caption: str
+    heads: list[tuple[str, str]]
+    rows: list[list[Cell]]
+    quiet: frozenset[int] = frozenset()
+
+
+def table(label: str, caption: str, heads: dict[str, tuple[str, str]], rows: list[dict[str, Cell]]) -> Table:
+    """Rows as dicts of cells by column; a column without any text is left out, and so are other keys than heads."""
+    kept = [name for name in heads if any(row.get(name, EMPTY)[0] for row in rows)]
+    return Table(
+        label,
+        caption,
+        [heads[name] for name in kept],
+        [[row.get(name, EMPTY) for name in kept] for row in rows],
+        frozenset(i for i, row in enumerate(rows) if "quiet" in row),
+    )
+
+
+def words(text: str) -> Cell:
+    """A cell that is sorted by its text."""
+    return (text, text)
+
+
+def number(value: float, factor: float = 1.0) -> Cell:
+    """Three digits, and thousands separated; empty for NaN."""
+    if pd.isna(value):
+        return EMPTY
+    value *= factor
+    return (f"{value:,.0f}" if value >= 100 else f"{value:.3g}", value)
+
+
+def span(mean: float, low: float, high: float, digits: int = 3, sign: bool = False) -> Cell:
+    """Mean (low to high); only the mean when there is no interval."""
+    if pd.isna(mean):
+        return EMPTY
+    text = f"{mean:{'+' * sign}.{digits}f}"
+    if not (pd.isna(low) or pd.isna(high)):
+        text += f" ({low:.{digits}f} to {high:.{digits}f})"
+    return (text.replace("-", "−"), mean)
+
+
+def listing(items: Iterable[str]) -> str:
+    """a, b and c."""
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+def answers(results: Results) -> list[str]:
+    """What a reader wants to know first."""
+    sentences = [_quality(results, name) for name in results.experiments]
+    if results.several_frameworks:
+        sentences += [_equivalence(results), _speed(results), _drift(results)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _quality(results: Results, name: str) -> str:
+    """The best model in every framework, and the baseline."""
+    runs = results.runs_of(name, baseline=True)
+    metric, experiment = runs.primary.iloc[0], results.experiments[name]
+    networks = runs[runs.model != BASELINE]
+    best = networks.groupby("model")[metric].mean().idxmax()
+    means = networks[networks.model == best].groupby("framework", sort=False)[metric].mean()
+    reached = listing(f"{value:.3f} in {framework}" for framework, value in means.items())
+    base = runs[runs.model == BASELINE][metric].mean()
+    return (
+        f"{experiment.description['title']}, {experiment.task}: {best} reaches {metric_name(metric)} {reached} on the "
+        f"test split, a logistic regression {base:.3f}."
+    )
+
+
+def _equivalence(results: Results) -> str:
+    tests = results.pairs[results.pairs.margin.notna()]
+    done = tests[tests.equivalent.notna()]
+    if done.empty:
+        return "Whether the frameworks are equivalent in quality is not tested: that takes two seeds or more."
+    margins = done.drop_duplicates("quantity")
+    named = listing(f"±{row.margin:g} {metric_name(row.quantity)}" for row in margins.itertuples())
+    return (
+        f"Equivalence of quality within {named} is shown for {done.equivalent.sum()} of {len(done)} pairs of "
+        "frameworks (two one-sided t tests at 5 %, paired by seed)."
+    )
+
+
+def _speed(results: Results) -> str:
+    """How much longer a step takes than in the first framework, over the models."""
+    first = results.study["frameworks"][0]
+    rows = results.pairs[(results.pairs.quantity == "step_median_s") & (results.pairs.b == first)]
+    if rows.empty:
+        return ""
+    times = []
+    for framework, ratios in rows.groupby("a", sort=False).ratio:
+        low, high = f"{ratios.min():.2f}", f"{ratios.max():.2f}"
+        times.append(f"{low if low == high else f'{low} to {high}'} times as long in {framework}")
+    return f"Compared with {first}, a training step takes {listing(times)}."
+
+
+def _drift(results: Results) -> str:
+    apart = results.divergence[~results.divergence.control.astype(bool)]
+    if apart.empty:
+        return ""
+    text = (
+        f"From the same weights and batches, the losses of the first {FIRST} steps differ by at most "
+        f"{scientific(apart.first_20.max())} between frameworks, relative to {apart.against.iloc[0]}, which is "
+        f"{_bound(apart.within_first_20)} of {FIRST_BOUND:g}."
+    )
+    measured = apart[apart.times_control.notna()]
+    if measured.empty:
+        return text
+    return (
+        f"{text} Over {LONG} steps they drift apart by at most {measured.times_control.max():.2g} times what another "
+        f"order of summation does in one framework, which is {_bound(measured.within_control)} of {CONTROL_FACTOR:g} "
+        "times."
+    )
+
+
+def _bound(held: pd.Series) -> str:
+    return "within the bound" if held.all() else "beyond the bound"
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def results_table(results: Results) -> Table:
+    """A row per experiment, model and framework, and one for the baseline of each experiment.
+
+    The margin over the baseline is left to margins.csv when several frameworks have about the same.
+    """
+    rows, several = [], results.several_frameworks
+    for name in results.experiments:
+        runs = results.runs_of(name, baseline=True)
+        for (model, framework), these in runs.groupby(["model", "framework"], sort=False):
+            metric = these.primary.iloc[0]
+            quality = _one(results.summary, name, model, framework, quantity=metric)
+            margin = _one(results.margins, name, model, framework, metric=metric)
+            value = span(quality["mean"], quality.low, quality.high)
+            median = these.median(numeric_only=True)
+            row = {
+                "what": words(f"{name} · {model}"),
+                "framework": words(framework),
+                "seeds": number(len(these)),
+                "quality": (f"{metric_name(metric)} {value[0]}", value[1]),
+                "margin": EMPTY
+                if margin is None or several
+                else span(margin["mean"], margin.low, margin.high, sign=True),
+                "minutes": number(median.get("train_epoch_s"), 1 / 60),
+                "target": _target(_one(results.targets, name, model, framework)),
+                "chips": number(median.get("chips_per_s")),
+                "latency": number(median.get("latency_1_median_s"), 1000),
+                "windows": number(median.get("predict_chips_per_s")),
+                "memory": number(median.get("peak_rss_mb")),
+                "device": number(median.get("peak_device_mb")),
+            }
+            if margin is not None and not several:
+                row["margin"] = span(margin["mean"], margin.low, margin.high, sign=True)
+            rows.append({**row, "quiet": EMPTY} if model == BASELINE else row)
+    networks = results.runs[results.runs.model != BASELINE]
+    count, valid = len(networks), bool(results.runs.validated.all())
+    checked = (
+        "Every run passed its check: the saved weights, loaded anew, give the metric that training logged."
+        if valid
+        else "Some runs did not pass their check; see tables/runs.csv."
+    )
+    return table(
+        "Results table",
+        f"{count} training run{'' if count == 1 else 's'}. Quality is measured on the test split by the same code for "
+        f"every row; costs are medians over seeds. {_targets_named(results)} {checked}",
+        {
+            "what": ("experiment · model", ""),
+            "framework": ("framework", ""),
+            "seeds": ("seeds", ""),
+            "quality": ("quality", "mean and 95 % interval"),
+            "margin": ("over the baseline", "mean and 95 % interval"),
+            "minutes": ("training", "minutes"),
+            "target": ("time to target", "s of training"),
+            "chips": ("training", "chips/s"),
+            "latency": ("latency", "ms, one chip"),
+            "windows": ("prediction", "windows/s"),
+            "memory": ("peak memory", "MiB"),
+            "device": ("on the device", "MiB"),
+        },
+        rows,
+    )
+
+
+def _one(rows: pd.DataFrame, experiment: str, model: str, framework: str, **more: str) -> pd.Series | None:
+    keys = {"experiment": experiment, "model": model, "framework": framework, **more}
+    for column, value in keys.items():
+        rows = rows[rows[column] == value]
+    return None if rows.empty else rows.iloc[0]
+
+
+def _target(row: pd.Series | None) -> Cell:
+    if row is None:
+        return EMPTY
+    text, value = number(row.median_s)
+    never = f"{row.runs - row.reached} of {row.runs} runs never reach it"
+    if row.reached == row.runs:
+        return (text, value)
+    return (f"{text}; {never}", value) if text else (never, float("inf"))
+
+
+def _targets_named(results: Results) -> str:
+    named = [
+        f"{metric_name(e.settings['train']['metric'])} {e.settings['target']:g} for {name}"
+        for name, e in results.experiments.items()
+        if e.settings["target"] is not None
+    ]
+    if not named:
+        return "The study names no target quality."
+    none = [name for name, e in results.experiments.items() if e.settings["target"] is None]
+    rest = f" The study names none for {listing(none)}." if none else ""
+    return f"Time to target is the median until validation reaches {listing(named)}, in whole epochs of training.{rest}"
+
+
+def pairs_table(results: Results) -> Table:
+    """A row per model and pair of frameworks: the difference in quality, equivalence in words, ratios of costs."""
+    rows = []
+    for (experiment, model, a, b), these in results.pairs.groupby(["experiment", "model", "a", "b"], sort=False):
+        by_name = these.set_index("quantity")
+        metric = results.runs[(results.runs.experiment == experiment) & (results.runs.model == model)].primary.iloc[0]
+        row = {"what": words(f"{experiment} · {model}"), "pair": words(f"{a} vs {b}")}
+        if metric in by_name.index:
+            difference = by_name.loc[metric]
+            text, value = span(difference["mean"], difference.low, difference.high, digits=4, sign=True)
+            row["difference"] = (f"{metric_name(metric)} {text}", value)
+            row["equivalent"] = words(verdict(difference))
+        for name in ("train_epoch_s", "step_median_s", "latency_1_median_s", "peak_rss_mb"):
+            if name in by_name.index:
+                ratio = by_name.loc[name]
+                row[name] = span(ratio.ratio, ratio.ratio_low, ratio.ratio_high, digits=2)
+        rows.append(row)
+    return table(
+        "Pairs of frameworks",
+        "Differences are paired by seed, with 95 % t intervals; ratios are of geometric means, with intervals on the "
+        "logarithmic scale. A ratio above 1 is the first framework's cost being higher. Equivalent means that two "
+        "one-sided t tests at 5 % place the mean difference within the margin, which the study names; p is the larger "
+        "of both, and is not corrected for several pairs. Not shown does not mean different.",
+        {
+            "what": ("experiment · model", ""),
+            "pair": ("frameworks", ""),
+            "difference": ("difference in quality", "mean and 95 % interval"),
+            "equivalent": ("equivalence", ""),
+            "train_epoch_s": ("training time", "ratio"),
+            "step_median_s": ("step", "ratio"),
+            "latency_1_median_s": ("latency", "ratio, one chip"),
+            "peak_rss_mb": ("peak memory", "ratio"),
+        },
+        rows,
+    )
+
+
+def verdict(pair: pd.Series) -> str:
+    """The test of equivalence of a row of frameworks.csv in words."""
+    if pd.isna(pair.margin):
+        return "no margin named"
+    if pd.isna(pair.equivalent):
+        return f"not tested: {pair['count']} seed"
+    p = max(pair.p_lower, pair.p_upper)
+    return f"{'equivalent' if pair.equivalent else 'not shown'} within ±{pair.margin:g} (p = {p:.2g})"
+
+
+def divergence_table(results: Results) -> Table:
+    """The largest divergence of every framework over its seeds, and the control's."""
+    rows = []
+    found = results.divergence
+    for (experiment, model, framework, control), these in found.groupby(
+        ["experiment", "model", "framework", "control"], sort=False
+    ):
+        row = {
+            "what": words(f"{experiment} · {model}"),
+            "framework": words(f"{framework}, {these.threads.iloc[0]:.0f} thread (control)" if control else framework),
+            "seeds": number(len(these)),
+            "first": (scientific(these.first_20.max()), these.first_20.max()),
+            "long": (scientific(these.first_200.max()), these.first_200.max()),
+            "end": (scientific(these.end.max()), these.end.max()),
+            "times": EMPTY if control else number(these.times_control.max()),
+        }
+        rows.append({**row, "quiet": EMPTY} if control else row)
+    return table(
+        "Divergence of the losses",
+        "Relative difference of the loss of a step to that of the study's first framework, which began with the same "
+        "weights and saw the same batches; the largest over seeds. The control is the first framework itself with "
+        f"another number of threads, and with that another order of summation. Bounds: {FIRST_BOUND:g} in the first "
+        f"{FIRST} steps, and {CONTROL_FACTOR:g} times the control over {LONG}.",
+        {
+            "what": ("experiment · model", ""),
+            "framework": ("framework", ""),
+            "seeds": ("seeds", ""),
+            "first": (f"first {FIRST} steps", "largest"),
+            "long": (f"first {LONG} steps", "largest"),
+            "end": ("at the end", f"median of {FIRST} steps"),
+            "times": ("of the control's", f"times, {LONG} steps"),
+        },
+        rows,
+    )
+
+
+TIMES = {
+    "import_s": ("import", "s", 1.0),
+    "build_s": ("build", "s", 1.0),
+    "first_step_s": ("first step", "s", 1.0),
+    "step_median_s": ("step", "ms, median", 1000.0),
+    "step_cpu_median_s": ("CPU time of a step", "ms, median", 1000.0),
+    "data_wait_share": ("waiting for data", "%", 100.0),
+    "latency_1_median_s": ("predict 1 chip", "ms, median", 1000.0),
+    "latency_32_median_s": ("predict 32 chips", "ms, median", 1000.0),
+}
+
+
+def times_table(results: Results) -> Table:
+    """Where the time goes, set-up and compilation apart."""
+    rows = []
+    for name in results.experiments:
+        for (model, framework), these in results.runs_of(name).groupby(["model", "framework"], sort=False):
+            median = these.median(numeric_only=True)
+            cells = {column: number(median.get(column), factor) for column, (_, _, factor) in TIMES.items()}
+            rows.append({"what": words(f"{name} · {model}"), "framework": words(framework), **cells})
+    return table(
+        "Where the time goes",
+        "Medians over seeds. Import of the framework, building of the network and the first step, in which compilation "
+        "shows, come once and are in no time of a step; the first steps after a start are left out of all medians.",
+        {
+            "what": ("experiment · model", ""),
+            "framework": ("framework", ""),
+            **{column: (title, unit) for column, (title, unit, _) in TIMES.items()},
+        },
+        rows,
+    )
+
+
+# --- fairness --------------------------------------------------------------------------------------------------------
+
+
+def fairness(results: Results) -> list[str]:
+    """What is equal between the frameworks and what is not, as looked up in checkpoints and records."""
+    equal = results.equal.groupby("what", sort=False).equal.all()
+    same = [what for what, held in equal.items() if held]
+    sentences = []
+    if same:
+        sentences.append(
+            "Equal in all frameworks, for every model and seed, as the digests and settings in the checkpoints and the "
+            f"records say: {listing(same)}."
+        )
+    for row in results.equal[~results.equal.equal.astype(bool)].itertuples():
+        note = "; the comparison is not weight-identical" if row.what == "initial weights" else ""
+        sentences.append(f"Not equal for {row.experiment} · {row.model}: {row.what} ({row.values}){note}.")
+    versions = _by_framework(results, results.study["frameworks"])
+    differing = [key for key, values in versions.items() if len(values) > 1 and len(set(values.values())) > 1]
+    if differing:
+        sentences.append(f"Not equal, since each framework runs in its own environment: {listing(differing)}.")
+    own: dict[str, list[str]] = {}
+    for key, values in versions.items():
+        if len(values) == 1:
+            framework, value = next(iter(values.items()))
+            own.setdefault(framework, []).append(f"{key} {value}")
+    if own:
+        alone = listing(f"{framework} ({'; '.join(notes)})" for framework, notes in own.items())
+        sentences.append(f"Recorded by one framework alone: {alone}.")
+    sentences.append(
+        "Frameworks ran one per process. Each sums in its own order, so that losses agree to rounding at first and "
+        "drift apart then."
+    )
+    return sentences
+
+
+def _by_framework(results: Results, frameworks: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Software key -> framework -> version, over all records."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for framework in frameworks:
+        for _, run in results.runs[results.runs.framework == framework].iterrows():
+            for key, value in results.record(run)["software"].items():
+                known = found.setdefault(key, {}).setdefault(framework, [])
+                if str(value) not in known:
+                    known.append(str(value))
+    return {key: {f: "; ".join(values) for f, values in by.items()} for key, by in found.items()}
+
+
+def software_table(results: Results) -> Table:
+    """Versions, a column per framework."""
+    frameworks = list(dict.fromkeys([*results.study["frameworks"], *results.runs.framework]))
+    versions = _by_framework(results, frameworks)
+    return table(
+        "Software of the runs",
+        "Software of the runs",
+        {"what": ("what", ""), **{f: (f, "") for f in frameworks}},
+        [{"what": words(key), **{f: words(v) for f, v in values.items()}} for key, values in versions.items()],
+    )

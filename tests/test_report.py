@@ -1,0 +1,160 @@
+"""The page and its figures from made-up runs: what is said, with which numbers, and nothing that was not found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rvkernels import findings, registry
+from rvkernels.compare import compare
+from rvkernels.report import report
+from rvkernels.results import Results
+
+DATASET = Path(__file__).parents[1] / "config/datasets/towns.yaml"
+STUDY = {
+    "study": "made",
+    "title": "",
+    "downloads": "downloads",
+    "frameworks": ["torch", "caffe2"],
+    "seeds": [0, 1],
+    "equivalence": {"miou": 0.02},
+    "experiments": {
+        "ground": {
+            "task": "segmentation",
+            "models": {"unet": {}},
+            "target": 0.6,
+            "train": {"metric": "miou"},
+            "published_curve": {},
+        }
+    },
+}
+# The other figures show chips and scenes.
+TABLE_FIGURES = ["cost", "curves", "divergence", "equivalence", "per_class", "quality", "steps"]
+
+
+@pytest.fixture
+def study(made_run, tmp_path, monkeypatch):
+    """A function that makes a study of two frameworks and its report, and returns the results and the page."""
+    names = registry.names
+
+    def make(
+        seeds: int = 2, control: float | None = 0.01, better: float = 0.002, figures: Sequence[str] = ()
+    ) -> tuple[Results, str]:
+        monkeypatch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
+        steps = np.arange(250)
+        for seed in range(seeds):
+            for framework, factor, more, drift in (("torch", 1.0, 0.0, 0.0), ("caffe2", 2.0, better, 0.015)):
+                folder = made_run(
+                    "ground", "unet", framework, seed, 0.7 + 0.1 * seed + more * (1 + seed),
+                    losses=2.0 * np.exp(-steps / 100) * (1 + np.where(steps < 20, 1e-5, drift) * bool(drift)),
+                    validation=[0.5, 0.6 if framework == "torch" or seed == 0 else 0.55],
+                    record={
+                        "result": {"steps": 250, "warmup_steps": 5, "step_median_s": 0.02 * factor},
+                        "software": {"python": "3.9" if framework == "caffe2" else "3.11", framework: "1.0"},
+                    },
+                )  # fmt: skip
+                seconds = np.where(steps < 5, 9.0, 0.02 * factor)
+                with np.load(folder / "steps.npz") as kept:
+                    np.savez(folder / "steps.npz", loss=kept["loss"], seconds=seconds, since_start=steps)
+        if control is not None:  # the first framework and seed again
+            losses = 2.0 * np.exp(-steps / 100) * (1 + control)
+            made_run("aside", "unet", "torch", 0, 0.7, losses=losses, record={"threads": 1}).rename(
+                tmp_path / "runs/ground/unet/torch/0/control"
+            )
+        made_run("ground", "baseline", "logistic", 0, 0.5)
+        settings = {**STUDY, "seeds": list(range(seeds))}
+        compare(tmp_path / "runs", tmp_path / "tables", settings)
+        datasets = {"ground": str(DATASET)}
+        report(tmp_path, settings, datasets, tmp_path / "figures", tmp_path / "report.html")
+        return Results(tmp_path, settings, datasets), (tmp_path / "report.html").read_text()
+
+    return make
+
+
+def plain(page: str) -> str:
+    """The page's words."""
+    return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"<(style|script|svg).*?</\\1>", " ", page, flags=re.S)).split())
+
+
+def test_the_page_answers_with_the_numbers_of_the_tables(study):
+    text = plain(study()[1])
+    assert "unet reaches mIoU 0.750 in torch and 0.753 in caffe2 on the test split" in text
+    assert "a logistic regression 0.500." in text
+    assert "Equivalence of quality within ±0.02 mIoU is shown for 1 of 1 pairs" in text
+    assert "Compared with torch, a training step takes 2.00 times as long in caffe2." in text
+    assert "differ by at most 1.0 × 10⁻⁵ between frameworks, relative to torch, which is within the bound" in text
+    assert "at most 1.5 times what another order of summation does in one framework, which is within the bound" in text
+    assert "equivalent within ±0.02 (p = 0.019)" in text  # mean 0.003, error 0.001: atan(17)
+    assert "2.00 (2.00 to 2.00)" in text
+    assert "1 of 2 runs never reach it" in text
+    assert "significant" not in text
+
+
+def test_beyond_the_bounds_is_said(study):
+    text = plain(study(control=0.005, better=0.03)[1])
+    assert "at most 3 times what another order of summation does in one framework, which is beyond the bound" in text
+    assert "is shown for 0 of 1 pairs" in text
+    assert "not shown within ±0.02" in text
+
+
+def test_one_seed_is_no_test(study):
+    text = plain(study(seeds=1, control=None)[1])
+    assert "Whether the frameworks are equivalent in quality is not tested" in text
+    assert "not tested: 1 seed" in text
+    assert "another order of summation does" not in text
+
+
+def test_what_is_equal_is_listed_and_what_is_not_told(study):
+    results, page = study()
+    text = plain(page)
+    assert "the records say: initial weights, chips and their normalisation, model, order of chips" in text
+    assert "Not equal, since each framework runs in its own environment: python." in text
+    assert "Recorded by one framework alone: torch (torch 1.0) and caffe2 (caffe2 1.0)." in text
+    weights = results.equal.what == "initial weights"
+    results.equal = results.equal.assign(equal=~weights, values=np.where(weights, "torch: a; caffe2: b", ""))
+    sentences = findings.fairness(results)
+    assert "initial weights" not in sentences[0]
+    assert "initial weights (torch: a; caffe2: b); the comparison is not weight-identical." in sentences[1]
+
+
+def test_every_figure_has_its_numbers_in_a_table(study, tmp_path):
+    study(figures=TABLE_FIGURES)
+    for name in ("cost", "curves_ground", "divergence_ground", "equivalence", "classes_ground", "quality", "steps"):
+        for suffix in ("svg", "png", "csv"):
+            assert (tmp_path / f"figures/{name}.{suffix}").stat().st_size > 50, name
+    steps = pd.read_csv(tmp_path / "figures/steps.csv").set_index("framework")
+    assert steps.loc["caffe2", ["steps", "median"]].tolist() == [490, 40.0]  # without the warm-up of 9 s
+    drift = pd.read_csv(tmp_path / "figures/divergence_ground.csv")
+    assert set(drift.framework) == {"torch", "caffe2", "control"}
+    assert drift[drift.framework == "caffe2"].relative_difference.max() == pytest.approx(0.015)
+
+
+def test_the_caption_has_the_largest_divergence(study):
+    text = plain(study(figures=["divergence"])[1])
+    assert "1.0 × 10⁻⁵ in the first 20 steps (unet in caffe2) and 1.5 × 10⁻² in the first 200 (unet in caffe2)" in text
+    assert "torch to itself with 1 instead of 2 threads" in text
+
+
+def test_the_page_is_whole_and_asks_for_nothing(study):
+    page = study(figures=["quality", "steps"])[1]
+    assert len(re.findall(r'id="([^"]+)"', page)) == len(set(re.findall(r'id="([^"]+)"', page)))
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(float("nan"), ""), (0.0123456, "0.0123"), (1234.5, "1,234"), (99.96, "100")]
+)
+def test_numbers_have_three_digits(value, text):
+    assert findings.number(value)[0] == text
+
+
+def test_intervals_are_in_brackets():
+    assert findings.span(-0.5, -0.75, 0.25, sign=True) == ("−0.500 (−0.750 to 0.250)", -0.5)
+    assert findings.span(0.5, float("nan"), float("nan"), sign=True)[0] == "+0.500"
+    assert findings.listing(["a"]) == "a"
+    assert findings.listing("abc") == "a, b and c"
