@@ -26,7 +26,7 @@ BASELINE = "baseline"
 KEYS = ["experiment", "dataset", "task", "model", "framework", "seed"]
 GROUP = KEYS[:-1]
 TARGET = ["target", "reached", "time_to_target_s"]
-COST = ["chips_per_s", "predict_chips_per_s", "peak_rss_mb"]
+COST = ["chips_per_s", "predict_chips_per_s", "peak_rss_mb", "peak_device_mb"]
 LAST = ["device", "threads", "validated", "record"]
 LOWER_IS_BETTER = ("ece",)
 # Endings of what a run costs; above 0, so that ratios of frameworks mean something.
@@ -64,7 +64,7 @@ def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> Non
 
     runs         per run, in this order: KEYS; primary (the name of the task's main metric) and every overall metric of
                  eval.json; target, reached and time_to_target_s; every number of the record's result; chips_per_s,
-                 predict_chips_per_s, peak_rss_mb; every time of the records summed in seconds (train_epoch_s, ...,
+                 predict_chips_per_s, peak_rss_mb, peak_device_mb; every time of the records summed in seconds (train_epoch_s, ...,
                  predict_network_s, ...); device, threads, validated, and the record's path below `runs`. Groups whose
                  members depend on task and framework are sorted by name.
     summary      per experiment, model, framework and quantity: mean, std, low, high, count
@@ -183,6 +183,7 @@ def _last(runs: Path, folder: Path) -> dict:
         "chips_per_s": record.get("chips_per_s"),
         "predict_chips_per_s": predicted.get("chips_per_s"),
         "peak_rss_mb": record.get("peak_rss_mb"),
+        "peak_device_mb": record.get("peak_device_mb"),
         "device": record.get("device"),
         "threads": record.get("threads"),
         "validated": record["validated"] and predicted["validated"],
