@@ -23,7 +23,7 @@ from rvkernels.train import build_graph
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
 hypothesis.settings.load_profile("repeatable")
 
-SHOWN = ("numpy", "gdal", "torch", "shapely", "snakemake")
+SHOWN = ("numpy", "gdal", "torch", "tensorflow", "tensorflow-cpu", "shapely", "snakemake")
 
 
 def version(package: str) -> str:

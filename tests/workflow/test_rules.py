@@ -12,6 +12,7 @@ STUDIES = sorted((ROOT / "config").glob("*.yaml"))
 # Where a package may be imported: frameworks and heavy libraries stay in one place.
 HOME = {
     "torch": ("frameworks/torch.py",),
+    "tensorflow": ("frameworks/tensorflow.py",),
     "onnx": ("onnx.py",),
     "safetensors": ("pretrained.py",),
     "osgeo": ("raster.py", "ops/tile.py"),

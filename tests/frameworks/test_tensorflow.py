@@ -1,0 +1,265 @@
+"""What only TensorFlow has: bfloat16, XLA, tracing, threads fixed per process, exports, a log to silence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rvkernels import registry, weights
+from rvkernels.models import AveragePool, BatchNorm, Conv, ConvTranspose, Dense, GlobalMean, Graph, MaxPool
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed in this environment")
+
+ROOT = Path(__file__).parents[2]
+GRAPH = registry.load("models", "cnn").graph(3, 4, width=8, blocks=2)
+LOSS, SGD = {"name": "cross_entropy"}, {"name": "sgd"}
+
+
+def file():
+    return registry.load("frameworks", "tensorflow")
+
+
+def model(graph=GRAPH, optimizer=SGD, **settings):
+    return file().Framework(graph, weights.initial(graph, 1), LOSS, optimizer, **settings)
+
+
+def batch(n=6):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, 16, 20, 3)).astype(np.float32), (np.arange(n, dtype=np.int32) % 4,)
+
+
+def fresh(code: str, *arguments: object) -> subprocess.CompletedProcess:
+    """`code` in a new Python that finds the package."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        capture_output=True, text=True, env=environment, cwd=Path(sys.executable).parent, check=False,
+    )  # fmt: skip
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights():
+    exact, rounded = model(), model(precision="bfloat16")
+    images, targets = batch()
+    one, other = exact.predict(images), rounded.predict(images)
+    assert other.dtype == np.float32
+    error = np.abs(one - other).max() / np.abs(one).max()
+    assert 1e-5 < error < 3e-2  # bfloat16 has 8 bits, so about 2^-8 per layer; equal logits were float32
+    losses = [rounded.step(images, targets, 0.05) for _ in range(20)]
+    assert losses[-1] < losses[0] / 2
+    assert all(array.dtype == np.float32 for array in rounded.weights().values())
+    # Weights hold steps that bfloat16 would round away.
+    before = rounded.weights()["head.weight"]
+    rounded.step(images, targets, 1e-5)
+    assert not np.array_equal(before, rounded.weights()["head.weight"])
+
+
+@pytest.mark.parametrize(("name", "settings"), [("fcn", {"depth": 10, "width": 2}), ("unet", {"depth": 1, "width": 2})])
+def test_bfloat16_reaches_every_operation_of_segmentation(name, settings):
+    """Resizing and transposed convolution, whose operators differ in the types they take."""
+    graph = registry.load("models", name).graph(3, 4, **settings)
+    images = np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype(np.float32)
+    labels = (images[..., 0] > 0).astype(np.int32)
+    exact, rounded = model(graph), model(graph, precision="bfloat16")
+    for rate in (0.01, 0.01):
+        assert rounded.step(images, (labels,), rate) == pytest.approx(exact.step(images, (labels,), rate), rel=0.05)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, {"name": "adamw", "weight_decay": 0.1, "eps": 1e-5}])
+def test_xla_gives_the_same_numbers(optimizer):
+    # Padded max pooling is an operator that XLA does not have.
+    layers = (
+        Conv("conv", "image", 4, kernel=3, stride=2, pad=1),
+        BatchNorm("norm", "conv"),
+        MaxPool("pool", "norm", kernel=3, stride=2, pad=1),
+        GlobalMean("mean", "pool"),
+        Dense("head", "mean", 4),
+    )
+    graph = Graph("classification", layers, "head", 3, 4)
+    plain, compiled = model(graph, optimizer), model(graph, optimizer, compile=True)
+    images, targets = batch()
+    for rate in (0.1, 0.05):
+        assert compiled.step(images, targets, rate) == pytest.approx(plain.step(images, targets, rate), rel=1e-4)
+    for name, array in plain.weights().items():
+        np.testing.assert_allclose(compiled.weights()[name], array, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(compiled.predict(images), plain.predict(images), rtol=1e-3, atol=1e-5)
+    (function,) = {function for key, function in compiled._functions.items() if key[0] == "_step"}
+    assert function.function_def.attr["_XlaMustCompile"].b
+
+
+def test_a_shape_is_traced_once(monkeypatch):
+    built = model()
+    traced = []
+    forward = file()._forward
+
+    def counted(graph, values, images, *others):
+        traced.append(images.shape[0])
+        return forward(graph, values, images, *others)
+
+    monkeypatch.setattr(file(), "_forward", counted)
+    for n in (6, 6, 4, 6, 4):
+        built.step(*batch(n), 0.1)
+    for n in (6, 1, 6, 1):
+        built.predict(batch(n)[0])
+    built.gradients(*batch(6))
+    built.gradients(*batch(6))
+    assert traced == [6, 4, 6, 1, 6]
+
+
+def test_a_second_number_of_threads_is_an_error():
+    model(threads=1)
+    with pytest.raises(
+        ValueError,
+        match=r"^threads is 2, but TensorFlow already runs .* \(intra-op 1, inter-op 1\); use a new process$",
+    ):
+        model(threads=2)
+
+
+THREADS = """
+import sys, time
+import numpy as np
+from rvkernels import registry, weights
+threads = int(sys.argv[1])
+graph = registry.load("models", "unet").graph(4, 5, width=8, depth=2)
+build = registry.load("frameworks", "tensorflow").Framework
+rng = np.random.default_rng(0)
+images = rng.standard_normal((8, 64, 64, 4)).astype(np.float32)
+labels = rng.integers(0, 5, (8, 64, 64)).astype(np.int32)
+ends = []
+for run in range(2):
+    model = build(graph, weights.initial(graph, 0), {"name": "cross_entropy_dice"}, {"name": "adamw"}, threads=threads)
+    losses = [model.step(images, (labels,), 0.01)]
+    wall, cpu = time.perf_counter(), time.process_time()
+    losses += [model.step(images, (labels,), 0.01) for _ in range(5)]
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    ends.append((losses, *(array.tobytes() for array in model.weights().values())))
+assert ends[0] == ends[1], "not bit-equal"
+assert len(set(losses)) == 6
+print(cpu / wall)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_as_many_threads_compute_as_asked_for_and_results_repeat(threads):
+    done = fresh(THREADS, threads)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # TensorFlow's log among it
+    assert float(done.stdout) < threads + 0.2
+
+
+def test_the_log_is_shown_after_an_error(capfd):
+    with file()._log_held_back():
+        os.write(2, b"chatter\n")
+    assert capfd.readouterr().err == ""
+
+    def fail():
+        with file()._log_held_back():
+            os.write(2, b"the reason\n")
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        fail()
+    assert capfd.readouterr().err == "the reason\n"
+
+
+def exported_graphs() -> dict[str, tuple[Graph, tuple[int, int]]]:
+    """Every kind of layer, with rows and columns of an image."""
+    layers = (
+        Conv("a", "image", 3, kernel=3, stride=2, pad=2, bias=True),
+        MaxPool("a_max", "a", kernel=3, stride=2, pad=1),  # of negative numbers too, so that zeros as padding show
+        AveragePool("a_average", "a_max", kernel=3, stride=2, pad=1),
+        ConvTranspose("grow", "a_average", 4, kernel=2, stride=3, bias=True),
+        GlobalMean("mean", "grow"),
+        Dense("head", "mean", 4),
+    )
+
+    def made(name, **settings):
+        return registry.load("models", name).graph(3, 4, **settings)
+
+    return {
+        "layers": (Graph("classification", layers, "head", 3, 4), (13, 18)),
+        "resnet": (made("resnet", depth=10, width=3), (20, 17)),
+        "fcn": (made("fcn", depth=10, width=3, stem="half"), (32, 16)),
+        "unet": (made("unet", depth=1, width=3), (12, 10)),
+        "detector": (made("detector", depth=10, width=3, pyramid=4, tower=1), (32, 48)),
+    }
+
+
+USES = {
+    "keras": """
+import sys, numpy as np, keras
+for name in sys.argv[2:]:
+    model = keras.saving.load_model(f"{sys.argv[1]}/{name}/model.keras")
+    assert [type(layer).__module__.split(".")[0] for layer in model.layers] == ["keras"] * len(model.layers)
+    logits = model.predict(np.load(f"{sys.argv[1]}/{name}/images.npy"), verbose=0)
+    np.save(f"{sys.argv[1]}/{name}/logits.npy", logits)
+assert "rvkernels" not in sys.modules
+""",
+    "savedmodel": """
+import sys, numpy as np, tensorflow as tf
+for name in sys.argv[2:]:
+    serve = tf.saved_model.load(f"{sys.argv[1]}/{name}/saved_model").signatures["serving_default"]
+    logits = serve(tf.constant(np.load(f"{sys.argv[1]}/{name}/images.npy")))["logits"]
+    np.save(f"{sys.argv[1]}/{name}/logits.npy", logits.numpy())
+assert "rvkernels" not in sys.modules
+""",
+}
+
+
+@pytest.mark.parametrize("kind", USES)
+def test_exports_give_the_same_logits_without_us(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    expected = {}
+    for name, (graph, (rows, cols)) in exported_graphs().items():
+        begin = weights.initial(graph, 1)
+        for array in begin.values():
+            array += rng.uniform(0.01, 0.2, array.shape).astype(np.float32)
+        images = rng.standard_normal((3, rows, cols, 3)).astype(np.float32)
+        loss = "detection" if graph.task == "detection" else "cross_entropy"
+        expected[name] = file().Framework(graph, begin, {"name": loss}, SGD).predict(images)
+        files = file().EXPORTS[kind](graph, begin, tmp_path / name)
+        assert all(path.exists() for path in files)
+        np.save(tmp_path / name / "images.npy", images)
+    done = fresh(USES[kind], tmp_path, *expected)
+    assert done.returncode == 0, done.stderr
+    for name, logits in expected.items():
+        found = np.load(tmp_path / name / "logits.npy")
+        np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5 * np.abs(logits).max(), err_msg=name)
+
+
+def test_an_export_of_other_weights_is_an_error(tmp_path):
+    for write in file().EXPORTS.values():
+        with pytest.raises(ValueError, match="is missing; the model has"):
+            write(GRAPH, {}, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_without_cuda_says_so():
+    if file().tf.config.list_physical_devices("GPU"):
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(ValueError, match=r"device 'cuda': TensorFlow .* finds no CUDA device; use device 'cpu'"):
+        model(device="cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    if not file().tf.config.list_physical_devices("GPU"):
+        pytest.skip("TensorFlow finds no CUDA device")
+    here, there = model(), model(device="cuda")
+    images, targets = batch()
+    for rate in (0.1, 0.05, 0.02):
+        assert there.step(images, targets, rate) == pytest.approx(here.step(images, targets, rate), rel=1e-4)
+    there.wait()
+    np.testing.assert_allclose(there.predict(images), here.predict(images), rtol=1e-3, atol=1e-4)
+
+
+def test_versions_name_the_libraries():
+    found = file().Framework.versions()
+    assert found["tensorflow"]
+    assert found["onednn"] in ("on", "off")
+    assert "ApplyAdam" in found["optimizer"]
+    assert all(isinstance(value, str) for value in found.values())
