@@ -34,8 +34,7 @@ _TORCH = '''\
 Written by rvkernels; it needs PyTorch alone. README.md and card.json beside it say what goes in and comes out.
 """
 
-import torch
-from torch import nn
+{imports}from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 
@@ -135,6 +134,7 @@ def torch_module(graph: Graph, taken: Iterable[str] = ()) -> tuple[str, dict[str
     lines.append(f"        return {variables[graph.output]}")
     source = _TORCH.format(
         title=_title(graph),
+        imports="import torch\n" if any("torch." in line for line in lines) else "",
         modules="\n".join(modules),
         bands=graph.bands,
         output=shape_text(graph, "NCHW"),

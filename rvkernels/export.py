@@ -219,8 +219,8 @@ def _write(
         module = registry.load("frameworks", framework)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"export: --to {kind} needs {framework}, but this Python has no {error.name}; call the rvk of an "
-            f"environment that has it, such as .venv-{framework}/bin/rvk (envs/{framework}.yaml)"
+            f"export: --to {kind} needs {framework}, but this Python has no {error.name}; call rvk in the environment "
+            f"of envs/{framework}.yaml: .venv, or .venv-{framework} where it needs another Python"
         ) from None
     return module.EXPORTS[kind](graph, weights, folder)
 

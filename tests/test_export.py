@@ -261,7 +261,7 @@ def test_wrong_calls_are_one_line(tmp_path, capsys):
     if "caffe2" in registry.names("frameworks") and not is_there("caffe2"):
         line = error(run, "--to", "caffe2", "--out", tmp_path / "out")
         assert "needs caffe2" in line
-        assert ".venv-caffe2/bin/rvk" in line
+        assert "envs/caffe2.yaml: .venv, or .venv-caffe2" in line
     assert not (tmp_path / "out").exists()
 
 
