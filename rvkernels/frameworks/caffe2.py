@@ -10,11 +10,11 @@ Where Caffe2 differs from the contract, and what is done instead:
   rate 1 and WeightedSum applies the rate.
 * Adam's eps is not corrected for the first steps, and weight decay is no part of it; here WeightedSum, Sqr, Sqrt, Add
   and Div make the step.
-* MaxPoolGradient gives the whole gradient to each of several equal pixels of a window. ReLU takes it from zeros again;
-  on flat ground, where positive values are equal, the gradient is larger than in other frameworks.
+* MaxPoolGradient gives the whole gradient to each of several equal pixels of a window, as there are on flat ground;
+  here it reads maps in which no two pixels of a window are equal, so that one of them gets it.
 * UpsampleBilinear aligns corners; here a transposed convolution with a fixed kernel samples at pixel centres.
-* SoftmaxWithLoss adds losses and weights one by one in float32; here the value that is reported is summed by
-  SumElements, and the rounding of the sum of weights is taken out of the gradient.
+* SoftmaxWithLoss adds the losses and the weights of all pixels one by one in float32; here the value that is reported
+  is summed row by row, and the rounding of the sum of weights is taken out of the gradient.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ Blob = Union[str, core.BlobReference]
 # their canonical names, the map that a layer makes is "<layer>.out".
 _IMAGE, _LOGITS, _LOSS = "image", "logits", "loss"
 
-_NUMBERS = itertools.count()
+_NUMBERS = itertools.count()  # of workspaces
+_threads = 0  # of this process; 0 before the first model
 
 
 class Framework(Contract):
@@ -113,6 +114,7 @@ class Framework(Contract):
         predict = _predict_net(graph)
         _share_blobs(predict, [_LOGITS])
         self._gradients = gradients
+        self._size: tuple[int, ...] = ()  # rows and columns of the training images last seen
         self._nets = {"train": train.Name(), "update": update.Name(), "predict": predict.Name()}
         with self._inside():
             # An operator is made only when the blobs that it reads are there.
@@ -209,6 +211,10 @@ class Framework(Contract):
         """The loss in training mode; leaves gradients in their blobs and moves the running statistics."""
         self._check(images, targets)
         self._check_norms(images)
+        if images.shape[2:] != self._size:
+            self._size = images.shape[2:]
+            for name, array in _orders(self._graph, *self._size).items():
+                workspace.FeedBlob(name, array)
         workspace.FeedBlob(_IMAGE, np.ascontiguousarray(images))
         for name, array in _PREPARE[self._loss["name"]](targets, self._graph.classes, self._loss).items():
             workspace.FeedBlob(name, array)
@@ -228,19 +234,18 @@ class Framework(Contract):
 def _set_threads(threads: int) -> None:
     """Compute with `threads` threads from now on, in all of the process.
 
-    Caffe2 takes the number from its flags, once; later ones go to the OpenMP and MKL that it is linked with.
+    Caffe2 takes the number from its flags, once; a later one goes to the OpenMP and MKL that it is linked with.
     """
-    if not _set_threads.started:
+    global _threads
+    if not _threads:
         flags = [f"--caffe2_{library}_num_threads={threads}" for library in ("omp", "mkl")]
         workspace.GlobalInit(["caffe2", "--caffe2_log_level=3", *flags])
-        _set_threads.started = True
-    folder = importlib.util.find_spec("torch").submodule_search_locations[0]
-    linked = ctypes.CDLL(str(Path(folder, "lib", "libtorch_cpu.so")))
-    linked.omp_set_num_threads(threads)
-    linked.MKL_Set_Num_Threads(threads)
-
-
-_set_threads.started = False
+    elif threads != _threads:
+        folder = importlib.util.find_spec("torch").submodule_search_locations[0]
+        linked = ctypes.CDLL(str(Path(folder, "lib", "libtorch_cpu.so")))
+        linked.omp_set_num_threads(threads)
+        linked.MKL_Set_Num_Threads(threads)
+    _threads = threads
 
 
 def _free(name: str) -> None:
@@ -270,6 +275,7 @@ def _train_net(graph: Graph, loss: dict[str, object]) -> tuple[core.Net, dict[st
     minimised, reported = _LOSSES[graph.task](net, logits, graph.classes, loss)
     net.Copy(reported, _LOSS)
     found = net.AddGradientOperators([minimised])
+    _break_ties(net)
     gradients = {name: str(found[name]) for name in weight_shapes(graph) if trained(name)}
     _drop_unread(net, [_LOSS, *gradients.values()])
     _share_blobs(net, [_LOSS, *gradients.values()])
@@ -379,6 +385,41 @@ def _reshape(net: core.Net, x: Blob, shape: tuple[int, ...]) -> Blob:
     return net.Reshape(x, 2, shape=shape)[0]
 
 
+def _reshape_like(net: core.Net, x: Blob, like: Blob) -> Blob:
+    return net.Reshape([x, net.Shape(like)], 2)[0]
+
+
+def _break_ties(net: core.Net) -> None:
+    """Let MaxPoolGradient read maps times `_orders` in place of the maps."""
+    operators = []
+    for operator in net.Proto().op:
+        if operator.type == "MaxPoolGradient":
+            x, y = operator.input[:2]
+            order = f"{y[: -len('.out')]}.order"
+            ordered, pooled = f"{order}.map", f"{order}.out"
+            operators.append(core.CreateOperator("Mul", [x, order], [ordered]))
+            operators.append(core.CreateOperator("MaxPool", [ordered], [pooled], arg=list(operator.arg)))
+            operator.input[:2] = [ordered, pooled]
+            net.Proto().external_input.append(order)
+        operators.append(operator)
+    _replace(net, operators)
+
+
+def _orders(graph: Graph, rows: int, cols: int) -> Arrays:
+    """Factors (rows, cols) of the map that each MaxPool reads, by blob: 1 + j / 2^22, with another j for every pixel of
+    a window, so that equal numbers come to differ by a few units in the last place. Where windows do not overlap the
+    first of equals, in row-major order, becomes the largest.
+    """
+    sizes = shapes(graph, rows, cols)
+    found = {}
+    for layer in graph.layers:
+        if isinstance(layer, MaxPool):
+            row, col = ((np.arange(length) + layer.pad) % layer.kernel for length in sizes[layer.input][:2])
+            last = layer.kernel**2 - 1 - layer.kernel * row[:, None] - col
+            found[f"{layer.name}.order"] = _float32(1 + last / 2**22)
+    return found
+
+
 def _drop_unread(net: core.Net, wanted: Iterable[str]) -> None:
     """Remove operators that nothing `wanted` depends on, such as gradients of targets and of constants."""
     needed, kept = set(wanted), []
@@ -389,6 +430,10 @@ def _drop_unread(net: core.Net, wanted: Iterable[str]) -> None:
             kept.append(operator)
     kept.reverse()
     _replace(net, kept)
+
+
+# Outputs that hold integers, by operator: a blob that changes its type is allocated anew.
+_INTEGERS = {"Concat": 1, "Reshape": 1, "Shape": 0}
 
 
 def _share_blobs(net: core.Net, wanted: Iterable[str]) -> None:
@@ -402,8 +447,8 @@ def _share_blobs(net: core.Net, wanted: Iterable[str]) -> None:
     for operator in operators:
         outside.update(set(operator.input) - made)
         made.update(operator.output)
-        if operator.type in ("Reshape", "Concat"):
-            outside.add(operator.output[1])  # integers: a blob that changes its type is allocated anew
+        if operator.type in _INTEGERS:
+            outside.add(operator.output[_INTEGERS[operator.type]])
     last = {blob: i for i, operator in enumerate(operators) for blob in (*operator.input, *operator.output)}
     places: dict[str, str] = {}
     free: list[str] = []
@@ -462,7 +507,13 @@ def _add_cross_entropy(net: core.Net, rows: Blob, loss: dict[str, object]) -> tu
     else:
         p, mean = net.SoftmaxWithLoss([rows, "target", "weight"], 2)
         each = net.LabelCrossEntropy([p, "target"])
-    return net.Mul([mean, "mean_factor"]), net.Mul([net.SumElements(net.Mul([each, "weight"])), "sum_factor"])
+    return net.Mul([mean, "mean_factor"]), net.Mul([_add_sum(net, each, "weight"), "sum_factor"])
+
+
+def _add_sum(net: core.Net, each: Blob, weight: Blob) -> Blob:
+    """The sum of each * weight, of as many numbers. Rows of `weight` (rows, cols) are summed first: a single sum of all
+    pixels, as MatMul and SumElements make it, is off by thousandths in float32."""
+    return net.SumElements(net.DotProduct([_reshape_like(net, each, weight), weight]))
 
 
 def _prepare_cross_entropy(targets: tuple[np.ndarray, ...], classes: int, loss: dict[str, object]) -> Arrays:
@@ -490,7 +541,7 @@ def _prepare_cross_entropy(targets: tuple[np.ndarray, ...], classes: int, loss: 
     added = float(np.cumsum(weight, dtype=np.float32)[-1])
     return {
         "target": target,
-        "weight": weight,
+        "weight": weight.reshape(-1, targets[0].shape[-1]),
         "mean_factor": _scalar(added / mass if mass else 0),
         "sum_factor": _scalar(1 / mass if mass else 0),
     }
@@ -498,7 +549,8 @@ def _prepare_cross_entropy(targets: tuple[np.ndarray, ...], classes: int, loss: 
 
 def _add_dice(net: core.Net, rows: Blob) -> Blob:
     # Rows of `confusion` are true classes, columns the probability mass given to each.
-    confusion = net.MatMul(["one_hot", net.Softmax(rows, axis=1)], 1, trans_a=1)
+    p = _reshape_like(net, net.Softmax(rows, axis=1), "one_hot")
+    confusion = net.ReduceSum(net.BatchMatMul(["one_hot", p], trans_a=1), axes=[0], keepdims=0)
     overlap = net.ReduceSum(net.Mul([confusion, "identity"]), axes=[0], keepdims=0)
     above = net.Add([net.Scale(overlap, scale=2.0), "one"])
     below = net.Add([net.ReduceSum(confusion, axes=[0], keepdims=0), "one_and_count"])
@@ -506,8 +558,8 @@ def _add_dice(net: core.Net, rows: Blob) -> Blob:
 
 
 def _prepare_dice(targets: tuple[np.ndarray, ...], classes: int, loss: dict[str, object]) -> Arrays:
-    one_hot = _one_hot(targets[0].reshape(-1), classes)
-    return {"one_hot": one_hot, "one_and_count": _float32(1 + one_hot.sum(axis=0, dtype=np.float64))}
+    one_hot = _one_hot(targets[0].reshape(-1, targets[0].shape[-1]), classes)
+    return {"one_hot": one_hot, "one_and_count": _float32(1 + one_hot.sum(axis=(0, 1), dtype=np.float64))}
 
 
 def _add_focal(net: core.Net, rows: Blob, loss: dict[str, object]) -> Blob:
@@ -518,14 +570,14 @@ def _add_focal(net: core.Net, rows: Blob, loss: dict[str, object]) -> Blob:
     loss_of_true = net.Sub([total, net.MatMul([net.Mul([rows, "one_hot"]), "column"])])
     p = net.Exp(net.Scale(loss_of_true, scale=-1.0))
     each = net.Mul([net.Pow(net.Sub(["one", p]), exponent=float(loss["gamma"])), loss_of_true])
-    return net.SumElements(net.Mul([each, "weight"]))
+    return _add_sum(net, each, "weight")
 
 
 def _prepare_focal(targets: tuple[np.ndarray, ...], classes: int, loss: dict[str, object]) -> Arrays:
     labels = targets[0].reshape(-1)
     keep = labels != loss["ignore"]
     weight = _float32(keep / max(1, np.count_nonzero(keep)))
-    return {"one_hot": _one_hot(labels, classes), "weight": weight[:, None]}
+    return {"one_hot": _one_hot(labels, classes), "weight": weight.reshape(-1, targets[0].shape[-1])}
 
 
 def _prepare_both(targets: tuple[np.ndarray, ...], classes: int, loss: dict[str, object]) -> Arrays:
@@ -533,8 +585,8 @@ def _prepare_both(targets: tuple[np.ndarray, ...], classes: int, loss: dict[str,
 
 
 def _one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """(rows, classes) float32; rows of labels that are no class are 0."""
-    return (labels[:, None] == np.arange(classes, dtype=labels.dtype)).astype(np.float32)
+    """(..., classes) float32; all 0 where a label is no class."""
+    return (labels[..., None] == np.arange(classes, dtype=labels.dtype)).astype(np.float32)
 
 
 def _add_detection(net: core.Net, logits: Blob, classes: int, loss: dict[str, object]) -> tuple[Blob, Blob]:
@@ -543,7 +595,7 @@ def _add_detection(net: core.Net, logits: Blob, classes: int, loss: dict[str, ob
     scores = _reshape(net, scores, (-1, 1))
     each = net.SigmoidCrossEntropyWithLogits([scores, "truth"])
     missing = _reshape(net, net.Sqr(net.Sub([net.Sigmoid(scores), "truth"])), (-1,))
-    terms = [net.SumElements(net.Mul([net.Mul([missing, each]), "alpha"]))]
+    terms = [_add_sum(net, net.Mul([missing, each]), "alpha")]
 
     chosen = net.Gather([_reshape(net, raw, (-1, 4)), "places"], dense_gradient=1)
     chosen = _reshape(net, chosen, (-1, 1))
@@ -579,19 +631,12 @@ def _prepare_detection(targets: tuple[np.ndarray, ...], classes: int, loss: dict
     places = np.flatnonzero(labels >= 0).astype(np.int32)
     count = max(1, len(places))
     alpha = (0.75 - 0.5 * truth) * (labels != -2)[:, None] / count  # 0.25 for an object, 0.75 for background
-    found = {"truth": truth.reshape(-1, 1), "alpha": _float32(alpha).reshape(-1)}
-    if not len(places):  # operators do not take empty blobs: a box of weight 0 stands in
-        return {**found, "places": _zero_place(), "wanted": np.ones((1, 4), np.float32), "box_weight": _zero_weight()}
-    weight = np.full((len(places), 1), 1 / count, dtype=np.float32)
-    return {**found, "places": places, "wanted": distances[places], "box_weight": weight}
-
-
-def _zero_place() -> np.ndarray:
-    return np.zeros(1, dtype=np.int32)
-
-
-def _zero_weight() -> np.ndarray:
-    return np.zeros((1, 1), dtype=np.float32)
+    found = {"truth": truth.reshape(-1, 1), "alpha": _float32(alpha).reshape(len(targets[0]), -1)}
+    wanted, weight = distances[places], np.full((len(places), 1), 1 / count, dtype=np.float32)
+    if not len(places):  # operators do not take empty blobs: any box, of weight 0, stands in
+        places = np.zeros(1, dtype=np.int32)
+        wanted, weight = np.ones((1, 4), dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
+    return {**found, "places": places, "wanted": wanted, "box_weight": weight}
 
 
 _LOSSES = {"classification": _add_classes, "segmentation": _add_classes, "detection": _add_detection}

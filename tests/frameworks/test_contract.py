@@ -238,6 +238,20 @@ def test_loss_and_gradients(framework, case, loss):
     assert np.array_equal(before, model.predict(as_layout(framework, images)))
 
 
+@pytest.mark.parametrize("case", ["resnet18", "unet"])
+def test_flat_ground_has_one_maximum(framework, case):
+    """Windows of equal pixels, such as nodata makes: max pooling gives the gradient to one of them, not to each."""
+    _, targets = batch(case)
+    images = np.ones((BATCH, *CASES[case][2], BANDS), np.float32)
+    images[:, :, ::17] = 2
+    settings = next(iter(LOSSES[graph_of(case).task].values()))
+    judge = reference.Framework(graph_of(case), start(case), settings, {"name": "sgd"})
+    model = framework(graph_of(case), start(case), settings, {"name": "sgd"})
+    _, expected = judge.gradients(images, targets)
+    _, found = model.gradients(as_layout(framework, images), targets)
+    assert_close(found, expected, 1e-3)
+
+
 @functools.cache
 def reference_steps(case: str, loss: str, optimizer: str):
     settings = settings_of(case, loss)
