@@ -1,4 +1,5 @@
-# make study   set up what is missing, run the study, print where the report is
+# make study   set up what is missing, the study's frameworks among it, run the study, print where the report is
+# make setup   that set-up alone
 # make bench-train    the same for training steps on synthetic batches; times want a machine that does nothing else
 # make test    set up what is missing, run the tests
 # make lint    what .ci/run checks besides the tests
@@ -10,7 +11,6 @@ CONFIG ?= config/config.yaml
 CORES ?= all
 ARGS ?=
 BIN := .venv/bin
-SOURCES := CMakeLists.txt pyproject.toml $(wildcard workflow/schemas/*.yaml cpp/*.* cpp/*/*.*) $(shell find rvkernels -name '*.py' -o -name '*.j2' -o -name '*.css' -o -name '*.js' -o -name '*.mplstyle')
 
 .PHONY: study bench-train test lint setup clean
 
@@ -25,6 +25,11 @@ bench-train: setup
 
 test: setup
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)
+ifeq ($(ARGS),)
+	@for own in .venv-*/; do \
+	  [ ! -d "$$own" ] || { name=$${own#.venv-}; $$own/bin/pytest tests/frameworks -k "$${name%/}"; } || exit 1; \
+	done
+endif
 
 lint: setup
 	$(BIN)/ruff check .
@@ -33,16 +38,8 @@ lint: setup
 	$(BIN)/clang-format --dry-run --Werror $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp)
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/snakemake --lint
 
-setup: $(BIN)/.rvkernels
-
-$(BIN)/.environment: envs/setup.sh envs/torch.txt envs/base.txt
-	@PYTHON="$(PYTHON)" envs/setup.sh
-	@touch $@
-
-$(BIN)/.rvkernels: $(BIN)/.environment $(SOURCES)
-	@echo "setup: building rvkernels (C++ kernels and the GDAL reader)"
-	@$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps .
-	@touch $@
+setup:
+	@PYTHON="$(PYTHON)" envs/setup.sh $(CONFIG)
 
 clean:
-	rm -rf build .venv
+	rm -rf build .venv .venv-* .python[0-9]*

@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
-# Sets up .venv: Debian's libgdal, then the pinned Python packages. Safe to run again; pip skips what is there.
+# Sets up .venv (Debian's libgdal, the pinned packages of base.txt, rvkernels itself), then frameworks.
+#
+#   envs/setup.sh [STUDY.yaml | FRAMEWORK]...
+#
+# sets up the frameworks of a study, or those named. Safe to run again: what is there is left, a second run takes a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
+exec 9<envs/setup.sh
+flock -n 9 || { say "waiting for another set-up of this checkout" && flock 9; }
 python="${PYTHON:-python3}"
 
-"$python" - <<'EOF' || exit 1
+if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
+  "$python" - <<'EOF' || exit 1
 import sys
-if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-    sys.exit(f"setup: error: Python {sys.version.split()[0]} found, 3.10 to 3.12 needed; name one with PYTHON=python3.11")
+if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+    sys.exit(f"setup: error: Python {sys.version.split()[0]} found, 3.11 or 3.12 needed; name one with PYTHON=python3.11")
 EOF
+fi
 
 missing=()
 command -v gdal-config >/dev/null || missing+=(libgdal-dev)
@@ -42,17 +50,19 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-# torch goes first and alone: anything that asks for "torch" beside it may pull a build several gigabytes larger.
-say "1/3 PyTorch"
-pip install --quiet -r envs/torch.txt
-say "2/3 GDAL's Python bindings for libgdal $(gdal-config --version)"
-pip install --quiet $(grep -E '^(numpy|setuptools|wheel)==' envs/base.txt)
-# The bindings are compiled against this NumPy and this libgdal, so without build isolation and at libgdal's version.
-pip install --quiet --no-build-isolation "gdal[numpy]==$(gdal-config --version).*"
-say "3/3 Snakemake, pandas, Matplotlib and the rest"
-pip install --quiet -r envs/base.txt
-.venv/bin/python -c 'from osgeo import gdal_array' || {
-  say "error: GDAL's bindings lack NumPy support; remove .venv and run again"
-  exit 1
-}
-say "ready: .venv"
+gdal="$(gdal-config --version)"
+state="$(cat envs/base.txt; echo "GDAL $gdal")"
+if [ "$state" != "$(cat .venv/.base 2>/dev/null)" ]; then
+  say "base 1/2: GDAL's Python bindings for libgdal $gdal"
+  pip install --quiet $(grep -E '^(numpy|setuptools|wheel)==' envs/base.txt)
+  # The bindings are compiled against this NumPy and this libgdal, so without build isolation and at libgdal's version.
+  pip install --quiet --no-build-isolation "gdal[numpy]==$gdal.*"
+  .venv/bin/python -c 'from osgeo import gdal_array' || {
+    say "error: GDAL's bindings lack NumPy support; remove .venv and run again"
+    exit 1
+  }
+  say "base 2/2: Snakemake, pandas, Matplotlib and the rest"
+  pip install --quiet -r envs/base.txt
+  printf '%s' "$state" >.venv/.base
+fi
+exec .venv/bin/python envs/frameworks.py "$@"

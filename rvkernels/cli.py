@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rvkernels import __version__
+from rvkernels import __version__, environment
 
 if TYPE_CHECKING:
     from rvkernels.train import Run
@@ -216,6 +216,8 @@ def check(a: Arguments) -> None:
     study = Study.resolve(load(a.study), datasets=a.datasets)
     if a.report:
         print(f"report: results/{study.name}/report.html")
+    else:
+        environment.check(study.frameworks)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -327,6 +329,8 @@ def _birth(process: int) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns 0, or 2 after one line about what is wrong with the input."""
     a = parser().parse_args(arguments)
+    if "framework" in a:
+        environment.enter(a.framework, a.threads, sys.argv[1:] if arguments is None else arguments)
     from rvkernels.files import read_json
     from rvkernels.progress import LOG, start_log
 
