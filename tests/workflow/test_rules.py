@@ -1,6 +1,7 @@
 """The workflow as files: layering rules, lint, and a dry run of every study."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,11 +23,11 @@ HOME = {
 }
 
 
-def snakemake(*arguments):
+def snakemake(*arguments, **variables):
     binaries = Path(sys.executable).parent
     return subprocess.run(
         [binaries / "snakemake", "--snakefile", ROOT / "workflow/Snakefile", *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def test_what_a_rule_calls_is_a_verb():
     called = set()
     for rules in (ROOT / "workflow/rules").glob("*.smk"):
         text = rules.read_text()
-        called |= {part.split()[0] for part in text.split("rvk --log {log:q} ")[1:]}
+        called |= {part.split()[0] for part in text.split(" --log {log:q} ")[1:]}
     assert called
     assert called <= verbs
 
@@ -67,6 +68,62 @@ def test_what_a_rule_calls_is_a_verb():
 def test_dry_run(study, tmp_path):
     done = snakemake("--dry-run", "--quiet", "rules", "--configfile", study, "--directory", tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def conda(tmp_path):
+    """PATH with a `conda` that answers what snakemake asks it before a dry run; it makes no environment."""
+    script = tmp_path / "bin/conda"
+    script.parent.mkdir()
+    script.write_text(
+        """#!/bin/sh
+case "$1" in
+  --version) echo conda 25.1.0 ;;
+  info) echo '{"conda_prefix": "/nowhere", "platform": "linux-64"}' ;;
+  config) echo '{"get": {"channel_priority": "strict"}}' ;;
+  *) exit 1 ;;
+esac
+"""
+    )
+    script.chmod(0o755)
+    return f"{script.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.study
+def test_with_conda_every_environment_gets_a_build_and_its_jobs_run_that(tmp_path, conda):
+    arguments = ("--dry-run", "--printshellcmds", "--configfile", ROOT / "config/smoke.yaml", "--directory", tmp_path)
+    done = snakemake(*arguments, "--use-conda", PATH=conda)
+    assert done.returncode == 0, done.stdout + done.stderr
+    plan = done.stdout + done.stderr
+    assert "--target build/conda/base " in plan
+    assert "--target build/conda/torch " in plan
+    commands = [line.strip() for line in plan.splitlines() if " --log results/" in line]
+    assert len(commands) > 10
+    for command in commands:
+        framework = next((w for v, w in zip(command.split(), command.split()[1:]) if v == "--framework"), "base")
+        assert f" PYTHONPATH=build/conda/{framework}$" in command, command
+        assert f" exec build/conda/{framework}/bin/rvk " in command
+
+    plain = snakemake(*arguments)
+    assert "build/conda" not in plain.stdout + plain.stderr
+
+
+@pytest.mark.study
+def test_a_study_stops_before_its_first_job_when_a_framework_is_not_installed(tmp_path):
+    # As if torch were not there: what Python imports first hides it from the look-up.
+    hidden = tmp_path / "hide/sitecustomize.py"
+    hidden.parent.mkdir()
+    hidden.write_text(
+        "import importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, package=None: None if name == 'torch' else find(name, package)\n"
+    )
+    paths = os.pathsep.join([str(hidden.parent), os.environ.get("PYTHONPATH", "")])
+    arguments = ("--cores", "1", "--configfile", ROOT / "config/smoke.yaml", "--directory", tmp_path / "work")
+    done = snakemake(*arguments, PYTHONPATH=paths)
+    assert done.returncode == 1
+    assert "torch is not installed: no package torch" in done.stderr
+    assert not list((tmp_path / "work").rglob("*.jsonl"))
 
 
 @pytest.mark.study

@@ -1,5 +1,6 @@
 rule analyze:
     input:
+        package=package("base"),
         dataset=dataset_file,
         scenes=rules.fetch.output.scenes,
         regions=rules.split.output.regions,
@@ -13,5 +14,6 @@ rule analyze:
     params:
         settings=settings("analyze", "chip"),
     shell:
-        "exec rvk --log {log:q} analyze --settings {params.settings:q} --dataset {input.dataset:q}"
+        RVK
+        + " --log {log:q} analyze --settings {params.settings:q} --dataset {input.dataset:q}"
         " --scenes {input.scenes:q} --regions {input.regions:q} --threads {threads} --out {output.statistics:q}"

@@ -1,5 +1,6 @@
 rule baseline:
     input:
+        package=package("base"),
         dataset=dataset_file,
         scenes=rules.fetch.output.scenes,
         regions=rules.split.output.regions,
@@ -16,6 +17,7 @@ rule baseline:
         settings=settings("baseline", "predict"),
         folder=subpath(output.record, parent=True),
     shell:
-        "exec rvk --log {log:q} baseline --settings {params.settings:q} --dataset {input.dataset:q}"
+        RVK
+        + " --log {log:q} baseline --settings {params.settings:q} --dataset {input.dataset:q}"
         " --scenes {input.scenes:q} --regions {input.regions:q} --chips {input.chips:q}"
         " --threads {threads} --out {params.folder:q}"

@@ -3,6 +3,7 @@
 # with as many as a training has.
 rule bench_train_round:
     input:
+        package=package("{framework}"),
         dataset=dataset_file,
         chips=rules.chip.output.chips,
         statistics=rules.analyze.output.statistics,
@@ -22,7 +23,8 @@ rule bench_train_round:
         seed=STUDY.seeds[0],
         threads=lambda wildcards, threads: min(threads, STUDY.threads),
     shell:
-        "exec rvk --log {log:q} bench-train --settings {params.settings:q} --framework {wildcards.framework}"
+        RVK
+        + " --log {log:q} bench-train --settings {params.settings:q} --framework {wildcards.framework}"
         " --model {wildcards.model} --seed {params.seed} --dataset {input.dataset:q} --chips {input.chips:q}"
         " --statistics {input.statistics:q} --weights {input.weights:q} --threads {params.threads}"
         " --batch {wildcards.batch} --round {wildcards.round} --out {output.record:q}"
@@ -30,6 +32,7 @@ rule bench_train_round:
 
 rule bench_train:
     input:
+        package=package("base"),
         records=bench_records,
     output:
         table=f"{RESULTS}/tables/bench_train.csv",
@@ -41,5 +44,6 @@ rule bench_train:
         settings=settings("bench_table"),
         records=BENCH,
     shell:
-        "exec rvk --log {log:q} bench-table --settings {params.settings:q} --records {params.records:q}"
+        RVK
+        + " --log {log:q} bench-table --settings {params.settings:q} --records {params.records:q}"
         " --out {output.table:q}"

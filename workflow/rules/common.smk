@@ -1,7 +1,11 @@
 import os
+import tomllib
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
+from rvkernels import environment
 from rvkernels.study import Study
 
 try:
@@ -18,6 +22,15 @@ RUN = f"{RESULTS}/runs/{{experiment}}/{{model}}/{{framework}}/{{seed}}"
 BASELINE = f"{RESULTS}/runs/{{experiment}}/baseline/logistic/0"
 
 STUDY.tell_jobs()
+
+# With conda a rule runs the rvk that package.smk builds for its environment. Without, it runs the one beside snakemake,
+# which goes on in the framework's own environment where there is one (rvkernels/environment.py).
+CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+RVK = (
+    "PYTHONPATH={input.package:q}${{PYTHONPATH:+:$PYTHONPATH}} exec {input.package:q}/bin/rvk"
+    if CONDA
+    else "exec rvk"
+)
 
 
 wildcard_constraints:
@@ -36,6 +49,32 @@ def settings(*stages):
         return STUDY.settings_file(f"{RESULTS}/settings", stages, **wildcards)
 
     return of
+
+
+def require_frameworks():
+    """Stop before the first job when a framework of the study is not installed."""
+    try:
+        environment.check(STUDY.frameworks)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def package(name):
+    """An input: the build of rvkernels for the environment of this name, none without conda.
+
+    Which jobs an edit of the code concerns is told by their settings file, not by the time of the build.
+    """
+    return ancient(f"build/conda/{name}") if CONDA else []
+
+
+def package_sources(wildcards):
+    checkout = Path(workflow.basedir).parent
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())
+    return [
+        str(path)
+        for pattern in project["tool"]["rvkernels"]["sources"]
+        for path in checkout.glob(pattern)
+    ]
 
 
 def dataset_file(wildcards):

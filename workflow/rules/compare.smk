@@ -1,5 +1,6 @@
 rule compare:
     input:
+        package=package("base"),
         records=runs("record.json"),
         metrics=runs("eval.json"),
         controls=controls("record.json"),
@@ -44,4 +45,5 @@ rule compare:
         runs=f"{RESULTS}/runs",
         folder=subpath(output.runs, parent=True),
     shell:
-        "exec rvk --log {log:q} compare --settings {params.settings:q} --runs {params.runs:q} --out {params.folder:q}"
+        RVK
+        + " --log {log:q} compare --settings {params.settings:q} --runs {params.runs:q} --out {params.folder:q}"

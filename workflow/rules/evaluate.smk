@@ -1,5 +1,6 @@
 rule evaluate:
     input:
+        package=package("base"),
         dataset=dataset_file,
         scenes=rules.fetch.output.scenes,
         predictions=f"{RESULTS}/runs/{{experiment}}/{{run}}/predictions",
@@ -13,6 +14,7 @@ rule evaluate:
     params:
         settings=settings("evaluate", "chip"),
     shell:
-        "exec rvk --log {log:q} evaluate --settings {params.settings:q} --dataset {input.dataset:q}"
+        RVK
+        + " --log {log:q} evaluate --settings {params.settings:q} --dataset {input.dataset:q}"
         " --scenes {input.scenes:q} --predictions {input.predictions:q} --threads {threads}"
         " --out {output.metrics:q}"

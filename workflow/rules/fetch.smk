@@ -1,5 +1,6 @@
 rule fetch:
     input:
+        package=package("base"),
         dataset=dataset_file,
     output:
         scenes=f"{DATA}/scenes.jsonl",
@@ -11,5 +12,6 @@ rule fetch:
     params:
         settings=settings("fetch"),
     shell:
-        "exec rvk --log {log:q} fetch --settings {params.settings:q} --dataset {input.dataset:q}"
+        RVK
+        + " --log {log:q} fetch --settings {params.settings:q} --dataset {input.dataset:q}"
         " --threads {threads} --out {output.scenes:q}"

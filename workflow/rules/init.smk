@@ -1,5 +1,6 @@
 rule init:
     input:
+        package=package("base"),
         dataset=dataset_file,
         pretrained=pretrained_files,
     output:
@@ -11,5 +12,6 @@ rule init:
     params:
         settings=settings("init"),
     shell:
-        "exec rvk --log {log:q} init --settings {params.settings:q} --dataset {input.dataset:q}"
+        RVK
+        + " --log {log:q} init --settings {params.settings:q} --dataset {input.dataset:q}"
         " --model {wildcards.model} --seed {wildcards.seed} --out {output.weights:q}"

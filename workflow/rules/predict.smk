@@ -1,5 +1,6 @@
 rule predict:
     input:
+        package=package("{framework}"),
         dataset=dataset_file,
         scenes=rules.fetch.output.scenes,
         regions=rules.split.output.regions,
@@ -18,7 +19,8 @@ rule predict:
         settings=settings("predict"),
         folder=subpath(input.record, parent=True),
     shell:
-        "exec rvk --log {log:q} predict --settings {params.settings:q} --framework {wildcards.framework}"
+        RVK
+        + " --log {log:q} predict --settings {params.settings:q} --framework {wildcards.framework}"
         " --model {wildcards.model} --seed {wildcards.seed} --dataset {input.dataset:q}"
         " --run {params.folder:q} --scenes {input.scenes:q} --regions {input.regions:q} --statistics {input.statistics:q}"
         " --threads {threads} --out {output.predictions:q}"

@@ -1,5 +1,6 @@
 rule report:
     input:
+        package=package("base"),
         tables=rules.compare.output,
         statistics=of_every_experiment("statistics.json"),
         chips=of_every_experiment("chips"),
@@ -23,5 +24,6 @@ rule report:
         settings=settings("report"),
         results=subpath(output.page, parent=True),
     shell:
-        "exec rvk --log {log:q} report --settings {params.settings:q} --results {params.results:q}"
+        RVK
+        + " --log {log:q} report --settings {params.settings:q} --results {params.results:q}"
         " --figures {output.figures:q} --out {output.page:q}"

@@ -1,5 +1,6 @@
 rule split:
     input:
+        package=package("base"),
         scenes=rules.fetch.output.scenes,
     output:
         regions=f"{DATA}/regions.csv",
@@ -10,4 +11,5 @@ rule split:
     params:
         settings=settings("split", "chip"),
     shell:
-        "exec rvk --log {log:q} split --settings {params.settings:q} --scenes {input.scenes:q} --out {output.regions:q}"
+        RVK
+        + " --log {log:q} split --settings {params.settings:q} --scenes {input.scenes:q} --out {output.regions:q}"

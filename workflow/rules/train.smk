@@ -2,6 +2,7 @@
 # was killed, and the checkpoint has to outlive that.
 rule train:
     input:
+        package=package("{framework}"),
         dataset=dataset_file,
         chips=rules.chip.output.chips,
         statistics=rules.analyze.output.statistics,
@@ -21,7 +22,8 @@ rule train:
         settings=settings("train"),
         folder=subpath(output.record, parent=True),
     shell:
-        "exec rvk --log {log:q} train --settings {params.settings:q} --framework {wildcards.framework}"
+        RVK
+        + " --log {log:q} train --settings {params.settings:q} --framework {wildcards.framework}"
         " --model {wildcards.model} --seed {wildcards.seed} --dataset {input.dataset:q} --chips {input.chips:q}"
         " --statistics {input.statistics:q} --weights {input.weights:q} --threads {threads}"
         " --out {params.folder:q}"
