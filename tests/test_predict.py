@@ -342,7 +342,7 @@ def test_a_scene_without_objects(tmp_path):
     ],
 )
 def test_a_network_predicts_a_scene(tmp_path, task, model, model_settings):
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", minversion="2")
     graph = registry.load("models", model).graph(2, 3, **model_settings)
     weights = initial(graph, 7)
     write_checkpoint(tmp_path / "best.npz", Checkpoint(weights, {}))
@@ -388,7 +388,7 @@ def test_a_network_predicts_a_scene(tmp_path, task, model, model_settings):
 
 
 def test_a_failed_prediction_leaves_nothing(tmp_path):
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", minversion="2")
     scene = make_scene(tmp_path, "a", class_image(20, 20))
     graph = registry.load("models", "cnn").graph(2, 3)
     broken = {name: np.full_like(array, np.nan) for name, array in initial(graph, 0).items()}

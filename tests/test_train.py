@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rvkernels import timing
+from rvkernels import registry, timing
 from rvkernels import train as training
 from rvkernels.checkpoint import read_checkpoint
 from rvkernels.frameworks.reference import Framework
@@ -126,12 +126,12 @@ def test_an_interrupted_run_resumed_is_the_uninterrupted_run(study, tmp_path, mo
         assert made["since_start"].tolist() == [*range(resumed_at), *range(15 - resumed_at)]
 
 
-def test_a_run_in_pytorch_goes_on_exactly(study, tmp_path, monkeypatch):
-    """The same with AdamW's moments and step count in another framework's own tensors."""
-    pytest.importorskip("torch")
-    from rvkernels.frameworks import torch as framework
-
-    arguments = {**study("segmentation", epochs=2, checkpoint_steps=3), "framework": "torch"}
+@pytest.mark.parametrize("name", ["torch", "caffe2"])
+def test_a_run_in_another_framework_goes_on_exactly(study, tmp_path, monkeypatch, name):
+    """The same with AdamW's moments and step count in a framework's own tensors."""
+    pytest.importorskip(name, minversion={"torch": "2"}.get(name))
+    framework = registry.load("frameworks", name)
+    arguments = {**study("segmentation", epochs=2, checkpoint_steps=3), "framework": name}
     train(**{**arguments, "out": str(tmp_path / "whole")})
     with monkeypatch.context() as patch:
         stop_after(patch, 8, framework.Framework)
@@ -139,7 +139,7 @@ def test_a_run_in_pytorch_goes_on_exactly(study, tmp_path, monkeypatch):
             train(**arguments)
     train(**arguments)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "record.json").read_text())["software"]["torch"]
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["software"][name]
 
 
 def test_a_lost_best_file_comes_back(study, tmp_path, monkeypatch):

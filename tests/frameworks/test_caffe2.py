@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib.util
 import subprocess
@@ -144,7 +145,6 @@ def test_sizes_may_change_from_step_to_step(caffe2):
 
 
 def test_a_model_computes_with_the_threads_it_is_given(caffe2):
-    ctypes = pytest.importorskip("ctypes")
     folder = importlib.util.find_spec("torch").submodule_search_locations[0]
     linked = ctypes.CDLL(str(Path(folder, "lib", "libtorch_cpu.so")))
     for threads in (2, 1):

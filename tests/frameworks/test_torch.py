@@ -9,7 +9,7 @@ import pytest
 
 from rvkernels import registry, weights
 
-pytest.importorskip("torch", reason="PyTorch is not installed in this environment")
+pytest.importorskip("torch", minversion="2", reason="PyTorch 2 is not installed in this environment")
 
 GRAPH = registry.load("models", "cnn").graph(3, 4, width=8, blocks=2)
 LOSS, SGD = {"name": "cross_entropy"}, {"name": "sgd"}
