@@ -21,7 +21,7 @@ from rvkernels import codegen, registry
 from rvkernels import weights as weight_files
 from rvkernels.checkpoint import read_checkpoint
 from rvkernels.files import atomic, write_json
-from rvkernels.models import BatchNorm, Concat, Graph, Locations
+from rvkernels.models import BatchNorm, Concat, Graph, Locations, OwnModel
 from rvkernels.train import build_graph
 
 
@@ -163,6 +163,11 @@ def export(run: str | Path, kind: str, out: str | Path, *, normalise: bool = Fal
     about = checkpoint.meta["identity"]
     bands, classes = len(about["bands"]), len(about["classes"])
     graph = build_graph(about["model"], about["model_settings"], about["task"], bands, classes)
+    if isinstance(graph, OwnModel):
+        raise ValueError(
+            f"export: model {graph.name!r} is your own and needs no export: load the arrays weights/* of "
+            f"{Path(run) / 'best.npz'} into it, whose names are the module's"
+        )
     weights = checkpoint.weights
     weight_files.check(graph, weights, str(Path(run) / "best.npz"))
     if normalise:

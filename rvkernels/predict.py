@@ -26,6 +26,7 @@ from rvkernels.ops.normalize import normalize
 from rvkernels.progress import LOG, Progress
 from rvkernels.registry import suggest
 from rvkernels.scene import Region, Scene
+from rvkernels.train import build_graph
 
 # What predict_scenes verifies, for the record.
 CHECK = "every score is a finite probability; every region is covered"
@@ -154,7 +155,7 @@ def predict(
     bands = len(statistics["mean"])
     network = Network(
         framework,
-        registry.load("models", model).graph(bands, len(classes), **model_settings),
+        build_graph(model, model_settings, task, bands, len(classes)),
         read_checkpoint(checkpoint).weights,
         statistics,
         settings,

@@ -19,7 +19,7 @@ import numpy as np
 
 from rvkernels import weights as weight_files
 from rvkernels.checkpoint import read_checkpoint
-from rvkernels.models import Conv, ConvTranspose, Dense, Graph, inputs_of, resnet, weight_shapes
+from rvkernels.models import Conv, ConvTranspose, Dense, Graph, OwnModel, inputs_of, resnet, weight_shapes
 from rvkernels.progress import LOG
 
 
@@ -73,6 +73,8 @@ def initial(
     start = weight_files.initial(graph, seed)
     if file is None:
         return start
+    if isinstance(graph, OwnModel):
+        raise ValueError(f"{file}: model {graph.name!r} is the user's own, which makes its weights itself")
     places = None if bands is None else [None if name is None else list(image_bands).index(name) for name in bands]
     return fit(graph, read(file), start, str(file), places)
 

@@ -35,6 +35,7 @@ KEYS = {
     "device": "cpu or cuda",
     "threads": "threads the stage was given",
     "started": "when the run began, UTC (ISO 8601); of a resumed run its first start",
+    "weight_identical": "true when all frameworks start this model from the same weights; false of a user's own model",
     "settings": "every setting of the stage",
     "result": "numbers the stage found: the best metric, counts, ...",
     "times_s": "every raw time in seconds, as lists by name",

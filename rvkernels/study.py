@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
-from rvkernels import bench_train, chip, dataset, predict, pretrained, registry, schema, split, timing, train
+from rvkernels import bench_train, chip, dataset, own_model, predict, pretrained, registry, schema, split, timing, train
 from rvkernels.files import atomic
 from rvkernels.frameworks import check_arithmetic, complete_loss
-from rvkernels.models import Graph
+from rvkernels.models import OwnModel
 from rvkernels.ops import augment
 
 # Stages whose code is not in a module of their name.
@@ -78,7 +78,13 @@ class Study:
             experiment["train"] = _complete_train(experiment["train"], task, where)
             _located(where, check_arithmetic, config["device"], experiment["train"]["precision"], config["threads"])
             for model, settings in experiment["models"].items():
-                graph = _graph(model, settings, task, description, where)
+                bands, classes = len(description["bands"]), len(description["classes"])
+                graph = _located(f"{where}: models", train.build_graph, model, settings, task, bands, classes)
+                if isinstance(graph, OwnModel) and not set(graph.entries) & set(config["frameworks"]):
+                    raise ValueError(
+                        f"{where}: models: {model} has entry points for {', '.join(graph.entries)}, but the study's "
+                        f"frameworks are {', '.join(config['frameworks'])}"
+                    )
                 loss = experiment["train"]["loss"] or {}
                 # The weights of "balanced" are known when the chips are.
                 fixed = {k: v for k, v in loss.items() if (k, v) != ("class_weights", "balanced")}
@@ -110,12 +116,13 @@ class Study:
         return [entry["file"] for name, entry in self.experiments[experiment]["pretrained"].items() if name == model]
 
     def runs(self) -> list[tuple[str, str, str, int]]:
-        """(experiment, model, framework, seed) of every training run."""
+        """(experiment, model, framework, seed) of every training run: own models where they have an entry point."""
         return [
             (name, model, framework, seed)
             for name, experiment in self.experiments.items()
-            for model in experiment["models"]
+            for model, settings in experiment["models"].items()
             for framework in self.frameworks
+            if framework in settings or not own_model.is_own(model, settings)
             for seed in self.seeds
         ]
 
@@ -192,6 +199,8 @@ class Study:
                     result[stage] = experiment[stage]
             if "model" in wildcards:
                 result["model"] = experiment["models"][wildcards["model"]]
+                if "framework" in wildcards and own_model.is_own(wildcards["model"], result["model"]):
+                    result["own_code"] = own_model.digest(result["model"][wildcards["framework"]], wildcards["model"])
                 result["device"] = self.device
                 if {"init", "train"} & set(stages):
                     result["pretrained"] = experiment["pretrained"].get(wildcards["model"])
@@ -220,6 +229,8 @@ def _check_pretrained(entries: dict, models: dict, description: dict, where: str
     for model, entry in entries.items():
         if model not in models:
             raise ValueError(f"{where}: no model {model!r} in this experiment; {registry.suggest(model, models)}")
+        if own_model.is_own(model, models[model]):
+            raise ValueError(f"{where}: {model} is your own, and its factory makes its weights; load them there")
         pretrained.check_name(entry["file"], f"{where}: {model}")
         if not Path(entry["file"]).is_file():
             raise FileNotFoundError(
@@ -255,19 +266,6 @@ def _complete_train(settings: dict, task: str, where: str) -> dict:
             f"{where}: train: metric: no {complete['metric']!r}; {registry.suggest(complete['metric'], module.METRICS)}"
         )
     return complete
-
-
-def _graph(name: str, settings: dict, task: str, description: dict, where: str) -> Graph:
-    where = f"{where}: models"
-    try:
-        module = registry.load("models", name)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    if module.TASK != task:
-        fitting = [n for n in registry.names("models") if registry.load("models", n).TASK == task]
-        raise ValueError(f"{where}: {name} is for {module.TASK}; for {task} there are {', '.join(fitting)}")
-    registry.check_parameters(module.graph, settings, f"{where}: {name}")
-    return _located(where, module.graph, len(description["bands"]), len(description["classes"]), **settings)
 
 
 def load(path: str) -> dict:

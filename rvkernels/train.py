@@ -31,14 +31,14 @@ from typing import Any
 import numpy as np
 
 import rvkernels
-from rvkernels import models, registry, timing
+from rvkernels import models, own_model, registry, timing
 from rvkernels import weights as weight_files
 from rvkernels.batches import Batches, Normalisation, count_batches, load_batch
 from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rvkernels.chips import Chips
 from rvkernels.files import atomic, remove
 from rvkernels.frameworks import Framework, check_arithmetic, complete_loss, complete_optimizer
-from rvkernels.models import Graph
+from rvkernels.models import Graph, OwnModel
 from rvkernels.ops import check_kernel
 from rvkernels.ops.augment import check_settings as check_augment
 from rvkernels.progress import Progress
@@ -167,8 +167,8 @@ class Course:
 class Run:
     """One training: everything that stays the same, what moves, and where it is written.
 
-    framework, model, task  names of files in rvkernels/{frameworks,models,tasks}
-    model_settings          keyword-only parameters of the model's `graph`
+    framework, model, task  names of files in rvkernels/{frameworks,models,tasks}; or a model of the user's own
+    model_settings          keyword-only parameters of the model's `graph`; or see rvkernels/own_model.py
     classes, bands          their names; class ids and bands of the chips are in this order
     chips                   folder; see chips.py. Splits "train" and "val" are used
     statistics, weights     files of `rvk analyze` and `rvk init`
@@ -244,7 +244,7 @@ class Run:
                 "settings": self.settings,
                 "mean": self.normalisation.mean.tolist(),
                 "std": self.normalisation.std.tolist(),
-                "weights": _digest_arrays(self.initial),
+                "weights": self._digest_weights(framework),
                 "chips": _digest_chips(self.chips),
                 "checkpoint": [*STEP_COLUMNS, *(f.name for f in dataclasses.fields(Course))],
             }
@@ -252,6 +252,15 @@ class Run:
         self.course = Course()
         self.best_weights: dict[str, np.ndarray] = {}
         self.columns: dict[str, list[float]] = {name: [] for name in STEP_COLUMNS}
+
+    def _digest_weights(self, framework: str) -> str:
+        """Of the initial weights; of what makes them where that is the user's."""
+        digest = _digest_arrays(self.initial)
+        if isinstance(self.graph, OwnModel):
+            entry = self.graph.entry(framework)
+            makers = f"{framework} {own_model.digest(entry, self.graph.name)} {digest}"
+            return hashlib.sha256(makers.encode()).hexdigest()
+        return digest
 
     def _check_chips(self, task: str, bands: Sequence[str]) -> None:
         folder = self.chips.folder
@@ -282,8 +291,8 @@ class Run:
                 raise ValueError(f"{self.chips.folder}: split {split!r} has no label; choose other scenes for it")
 
     def build(self, weights: dict[str, np.ndarray]) -> Framework:
-        """The model in its framework, with `weights` and a fresh optimizer."""
-        return self.framework_class(
+        """The model in its framework, with `weights` and a fresh optimizer; one of the user's own is tried out."""
+        net = self.framework_class(
             self.graph,
             weights,
             self.settings["loss"],
@@ -293,6 +302,9 @@ class Run:
             precision=self.settings["precision"],
             compile=self.settings["compile"],
         )
+        if isinstance(self.graph, OwnModel):
+            own_model.try_out(self.graph, net, *self.chips.shape)
+        return net
 
     def _stream(self, layout: str, *, training: bool) -> Batches:
         # Half of the threads at most: the framework computes at the same time.
@@ -520,6 +532,7 @@ class Run:
             **self.names,
             threads=self.threads,
             started=course.started,
+            weight_identical=not isinstance(self.graph, OwnModel),
             settings={
                 **self.identity["settings"],
                 "model": self.identity["model_settings"],
@@ -532,7 +545,7 @@ class Run:
                 "steps": course.step,
                 "stopped_early": course.stopped,
                 "starts": course.starts,
-                "parameters": models.parameter_count(self.graph),
+                "parameters": net.parameters(),
                 "train_chips": len(self.train_rows),
                 "val_chips": len(self.val_rows),
                 "warmup_steps": warmup,
@@ -587,12 +600,20 @@ def train(**arguments: Any) -> None:
     Run(**arguments).go()
 
 
-def build_graph(model: str, model_settings: Mapping[str, object], task: str, bands: int, classes: int) -> Graph:
-    """The graph of rvkernels/models/<model>.py; ValueError for an unknown model or setting and for another task."""
+def build_graph(
+    model: str, model_settings: Mapping[str, object], task: str, bands: int, classes: int
+) -> Graph | OwnModel:
+    """The graph of rvkernels/models/<model>.py, or a model of the user's own (rvkernels/own_model.py).
+
+    Raises ValueError for an unknown model or setting and for another task.
+    """
+    if own_model.is_own(model, model_settings):
+        return own_model.own_model(model, model_settings, task, bands, classes)
     module = registry.load("models", model)
     if task != module.TASK:
-        raise ValueError(f"model {model!r} is for {module.TASK}, but the task is {task}")
-    registry.check_parameters(module.graph, model_settings, f"model {model!r}")
+        fitting = [name for name in registry.names("models") if registry.load("models", name).TASK == task]
+        raise ValueError(f"{model} is for {module.TASK}; for {task} there are {', '.join(fitting)}")
+    registry.check_parameters(module.graph, model_settings, model)
     return module.graph(bands, classes, **model_settings)
 
 

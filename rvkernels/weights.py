@@ -23,13 +23,14 @@ from rvkernels.models import (
     ConvTranspose,
     Dense,
     Graph,
+    OwnModel,
     Relu,
     inputs_of,
     weight_shapes,
 )
 
 
-def initial(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+def initial(graph: Graph | OwnModel, seed: int) -> dict[str, np.ndarray]:
     """Weights before training, float32, in order of the layers.
 
     Conv           read by BatchNorm or Relu: normal, variance 2 / (filters * kernel^2) (He et al. 2015, fan-out);
@@ -39,11 +40,14 @@ def initial(graph: Graph, seed: int) -> dict[str, np.ndarray]:
     Dense          uniform in +-1 / sqrt(features in)
     bias           bias_start of a Conv (the detector's prior), else 0
     BatchNorm      scale_start (0 for the last of a residual branch, else 1), bias 0, mean 0, variance 1
+    OwnModel       "seed", uint64, alone: from it each framework makes the model's weights
 
     Raises ValueError when seed is not in [0, 2^64).
     """
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; it must be at least 0 and below 2^64")
+    if isinstance(graph, OwnModel):
+        return {"seed": np.array(seed, dtype=np.uint64)}
     shapes = weight_shapes(graph)
     rectified = {name for layer in graph.layers if isinstance(layer, (BatchNorm, Relu)) for name in inputs_of(layer)}
     found: dict[str, np.ndarray] = {}
@@ -116,9 +120,16 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise ValueError(f"{os.fspath(path)}: not an .npz file of plain arrays, or damaged: {error}") from None
 
 
-def check(graph: Graph, weights: Mapping[str, np.ndarray], where: str = "weights") -> None:
-    """Raise ValueError naming `where` unless `weights` holds exactly the graph's weights, in their shapes."""
-    shapes = weight_shapes(graph)
+def check(graph: Graph | OwnModel, weights: Mapping[str, np.ndarray], where: str = "weights") -> None:
+    """Raise ValueError naming `where` unless `weights` holds exactly the graph's weights (an own model's: the seed that
+    `initial` gives), in their shapes."""
+    check_shapes({"seed": ()} if isinstance(graph, OwnModel) else weight_shapes(graph), weights, where)
+
+
+def check_shapes(
+    shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, np.ndarray], where: str = "weights"
+) -> None:
+    """Raise ValueError naming `where` unless `weights` holds exactly these names, in these shapes."""
     for name, shape in shapes.items():
         if name not in weights:
             raise ValueError(f"{where}: {name!r} is missing; the model has {len(shapes)} weights, here {len(weights)}")

@@ -504,8 +504,8 @@ def test_log_csv_has_plain_lines(study):
     [
         ({"framework": "referense"}, "no 'referense' in rvkernels/frameworks/; .*Did you mean 'reference'"),
         ({"model": "resnett"}, "Did you mean 'resnet'"),
-        ({"model": "unet"}, "model 'unet' is for segmentation, but the task is classification"),
-        ({"model_settings": {"widht": 3}}, "model 'cnn': unknown setting 'widht'; .*Did you mean 'width'"),
+        ({"model": "unet"}, "unet is for segmentation; for classification there are cnn, resnet"),
+        ({"model_settings": {"widht": 3}}, "cnn: unknown setting 'widht'; .*Did you mean 'width'"),
         ({"task": "segmentation", "model": "unet", "model_settings": {}}, "these chips are for classification"),
         ({"classes": ["water"]}, "label 1 is no class id"),
         ({"bands": ["red", "green"]}, "chips have 3 bands, but the study names 2"),

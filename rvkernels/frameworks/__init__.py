@@ -22,7 +22,8 @@ optimizer {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.
           {"name": "adamw", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}:
               m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g^2;
               w -= lr * (m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + eps) + weight_decay * w)
-          weight decay acts on the weights of Conv, ConvTranspose and Dense only (names that end in .weight)
+          weight decay acts on the weights of Conv, ConvTranspose and Dense only (names that end in .weight), and of an
+          own model on all that is trained and has two axes or more
 
 The functions below check and complete what every framework is given, so that bad settings, images or targets are the
 same one-line error in all of them.
@@ -31,12 +32,12 @@ same one-line error in all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
 
-from rvkernels.models import Graph, shapes, trained
+from rvkernels.models import Graph, OwnModel, parameter_count, shapes, trained
 from rvkernels.registry import suggest
 
 # Settings of each loss with their defaults. `ignore` None: 255 for segmentation, as in label chips, else -1.
@@ -72,7 +73,7 @@ class Framework(Protocol):
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | OwnModel,
         weights: dict[str, np.ndarray],
         loss: dict,
         optimizer: dict,
@@ -106,6 +107,9 @@ class Framework(Protocol):
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
 
+    def parameters(self) -> int:
+        """Numbers that training fits."""
+
     def wait(self) -> None:
         """Return when the device has finished."""
 
@@ -125,12 +129,18 @@ class Contract:
 
     layout = "NHWC"
 
-    def __init__(self, graph: Graph, loss: dict, optimizer: dict, *, device: str, threads: int, precision: str) -> None:
+    def __init__(
+        self, graph: Graph | OwnModel, loss: dict, optimizer: dict, *, device: str, threads: int, precision: str
+    ) -> None:
         check_arithmetic(device, precision, threads)
         self._graph = graph
         self._loss = complete_loss(loss, graph)
         self._optimizer = complete_optimizer(optimizer)
         self._sizes: dict[tuple[int, int], int | None] = {}
+
+    def parameters(self) -> int:
+        """Numbers that training fits: of a graph, as it says itself."""
+        return parameter_count(self._graph)
 
     def memory(self) -> int | None:
         """Bytes held on the device at most so far; None: on the CPU the process's memory tells."""
@@ -199,10 +209,14 @@ def _complete(what: str, given: Mapping[str, object], table: dict[str, dict[str,
 
 
 def check_state(
-    state: Mapping[str, np.ndarray] | None, optimizer: Mapping[str, object], weights: Mapping[str, np.ndarray]
+    state: Mapping[str, np.ndarray] | None,
+    optimizer: Mapping[str, object],
+    weights: Mapping[str, np.ndarray],
+    fitted: Collection[str] | None = None,
 ) -> tuple[str, ...]:
     """The parts that the optimizer (settings complete) keeps of every trained weight: ("v",), ("m", "s") or ().
 
+    fitted  names of the trained weights; None: as a graph's names tell
     Raises ValueError when `state`, neither None nor empty, lacks one of them or "t", or has one in another shape.
     """
     if optimizer["name"] == "adamw":
@@ -211,7 +225,7 @@ def check_state(
         parts = ("v",) if optimizer["momentum"] else ()
     if state and optimizer["name"] == "adamw" and "t" not in state:
         raise ValueError("state of optimizer 'adamw': 't', the number of steps taken, is missing")
-    for name in filter(trained, weights):
+    for name in filter(trained, weights) if fitted is None else fitted:
         for part in parts if state else ():
             kept = state.get(f"{part}/{name}")
             if kept is None or kept.shape != weights[name].shape:
@@ -233,7 +247,7 @@ def check_arithmetic(device: str, precision: str, threads: int) -> None:
         raise ValueError(f"threads is {threads}; a framework needs at least 1")
 
 
-def check_images(graph: Graph, images: np.ndarray, known: dict[tuple[int, int], int | None]) -> int | None:
+def check_images(graph: Graph | OwnModel, images: np.ndarray, known: dict[tuple[int, int], int | None]) -> int | None:
     """The number of locations of detection images, else None.
 
     Raises ValueError unless images are float32 (n, rows, cols, bands), n at least 1, of a size that the graph takes.

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+from rvkernels import own_model
 from rvkernels import weights as weight_files
 from rvkernels.codegen import torch_module
 from rvkernels.frameworks import Contract, check_state
@@ -36,11 +37,11 @@ from rvkernels.models import (
     Layer,
     Locations,
     MaxPool,
+    OwnModel,
     Relu,
     Resize,
     channels,
     inputs_of,
-    trained,
     weight_shapes,
 )
 
@@ -59,7 +60,7 @@ class Framework(Contract):
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | OwnModel,
         weights: dict[str, np.ndarray],
         loss: dict,
         optimizer: dict,
@@ -86,14 +87,20 @@ class Framework(Contract):
             # The same as use_deterministic_algorithms, which however imports torch's compiler: seconds at every start.
             torch.set_deterministic_debug_mode("error")
 
-        self._module = Network(graph).to(self._device, memory_format=torch.channels_last)
+        if isinstance(graph, OwnModel):
+            torch.manual_seed(int(weights.get("seed", 0)))
+        network = _own_network(graph) if isinstance(graph, OwnModel) else Network(graph)
+        self._module = network.to(self._device, memory_format=torch.channels_last)
         self._tensors = self._module.tensors()
+        self._fitted = {name: tensor for name, tensor in self._tensors.items() if tensor.requires_grad}
         self._updater = self._make_optimizer()
         self._forward = _compiled(self._module, self._device) if compile else self._module
         self._class_weights = None
         if self._loss.get("class_weights") is not None:
             self._class_weights = torch.tensor(self._loss["class_weights"], dtype=torch.float32, device=self._device)
-        self.load(weights)
+        self._stepped = False
+        if set(weights) != {"seed"}:
+            self.load(weights)
 
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
         """One optimizer step in training mode; the loss before it."""
@@ -102,17 +109,20 @@ class Framework(Contract):
         self._updater.zero_grad(set_to_none=True)
         loss = self._backward(images, targets)
         self._updater.step()
+        self._stepped = True
         return loss.item()
 
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
-        running = {name: tensor.clone() for name, tensor in self._tensors.items() if not trained(name)}
+        running = {name: tensor.clone() for name, tensor in self._tensors.items() if name not in self._fitted}
+        random = self._random()
         self._updater.zero_grad(set_to_none=True)
         loss = self._backward(images, targets)
-        found = {name: _array(tensor.grad) for name, tensor in self._tensors.items() if trained(name)}
+        found = {name: _array(tensor.grad) for name, tensor in self._fitted.items()}
         self._updater.zero_grad(set_to_none=True)
         for name, tensor in running.items():
             self._tensors[name].copy_(tensor)
+        self._set_random(random)
         return loss.item(), found
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -124,11 +134,14 @@ class Framework(Contract):
         return _array(logits.float())
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Copies, float32, under canonical names and in canonical layouts."""
+        """Copies, float32, under canonical names and in canonical layouts; of an own model its state_dict."""
         return {name: _array(tensor) for name, tensor in self._tensors.items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copies of what the optimizer keeps between steps; see frameworks/__init__.py."""
+        """Copies of what the optimizer keeps between steps; see frameworks/__init__.py.
+
+        Beyond the contract "random" with an own model, the state of the generator that its dropout, say, draws from.
+        """
         found: dict[str, np.ndarray] = {}
         for name, tensor in self._tensors.items():
             kept = self._updater.state.get(tensor, {})
@@ -137,18 +150,23 @@ class Framework(Contract):
                     found[f"{part}/{name}"] = _array(kept[own])
             if "step" in kept:
                 found["t"] = np.array(int(kept["step"]), dtype=np.int64)
+        if self._stepped and isinstance(self._graph, OwnModel):
+            found["random"] = _array(self._random())
         return found
 
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
-        weight_files.check(self._graph, weights)
-        parts = check_state(state, self._optimizer, weights)
+        weight_files.check_shapes({name: tuple(tensor.shape) for name, tensor in self._tensors.items()}, weights)
+        parts = check_state(state, self._optimizer, weights, self._fitted)
         with torch.no_grad():
             for name, tensor in self._tensors.items():
-                tensor.copy_(_tensor(weights[name]))
+                tensor.copy_(torch.from_numpy(np.array(weights[name], order="C")))
+        self._stepped = bool(state)
+        if state and "random" in state:
+            self._set_random(torch.from_numpy(np.array(state["random"])))
         self._updater.state.clear()
-        for name, tensor in self._tensors.items():
-            if not (state and parts and trained(name)):
+        for name, tensor in self._fitted.items():
+            if not (state and parts):
                 continue
             kept = self._updater.state[tensor]
             for part in parts:
@@ -157,6 +175,10 @@ class Framework(Contract):
                 )
             if "t" in state:
                 kept["step"] = torch.tensor(float(state["t"]), dtype=torch.float32, device=self._device)
+
+    def parameters(self) -> int:
+        """Numbers that training fits."""
+        return sum(tensor.numel() for tensor in self._fitted.values())
 
     def wait(self) -> None:
         """Return when the device has finished."""
@@ -181,11 +203,11 @@ class Framework(Contract):
         return found
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        fitted = {name: tensor for name, tensor in self._tensors.items() if trained(name)}
-        decay = self._optimizer["weight_decay"]
+        fitted, decay = self._fitted.values(), self._optimizer["weight_decay"]
         groups = [
-            {"params": [t for name, t in fitted.items() if name.endswith(".weight")], "weight_decay": decay},
-            {"params": [t for name, t in fitted.items() if not name.endswith(".weight")], "weight_decay": 0.0},
+            # Of a graph those whose names end in .weight.
+            {"params": [tensor for tensor in fitted if tensor.ndim > 1], "weight_decay": decay},
+            {"params": [tensor for tensor in fitted if tensor.ndim <= 1], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
         if self._optimizer["name"] == "sgd":
@@ -206,7 +228,20 @@ class Framework(Contract):
         else:
             loss = _classes(logits.float(), moved[0], self._loss, self._class_weights)
         loss.backward()
+        for tensor in self._fitted.values():
+            if tensor.grad is None:  # an own model may leave a parameter unused
+                tensor.grad = torch.zeros_like(tensor)
         return loss.detach()
+
+    def _random(self) -> torch.Tensor:
+        """State of the generator that dropout on the device draws from."""
+        return torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else torch.get_rng_state()
+
+    def _set_random(self, state: torch.Tensor) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state, self._device)
+        else:
+            torch.set_rng_state(state)
 
     def _images(self, images: np.ndarray) -> torch.Tensor:
         """(n, bands, rows, cols), channels-last in memory: a view of `images` on the CPU."""
@@ -267,6 +302,29 @@ class Network(nn.Module):
             layer, part = name.rsplit(".", 1)
             found[name] = getattr(operations[layer], _PARTS[part])
         return found
+
+
+class OwnNetwork(nn.Module):
+    """A user's module behind the face of a Network: logits with the classes last, weights as in its state_dict."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.module(images)
+        if not isinstance(logits, torch.Tensor):
+            raise TypeError(f"the module gives {type(logits).__name__}, expected a tensor of logits")
+        return logits.permute(0, 2, 3, 1) if logits.ndim == 4 else logits
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers by their own names."""
+        entries = self.module.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in entries.items() if isinstance(tensor, torch.Tensor)}
+
+
+def _own_network(model: OwnModel) -> OwnNetwork:
+    return OwnNetwork(own_model.make(model, "torch", nn.Module))
 
 
 class _GlobalMean(nn.Module):

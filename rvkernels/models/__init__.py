@@ -21,6 +21,7 @@ Conventions that frameworks default differently (every framework obeys, tests/fr
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union
 
@@ -155,6 +156,32 @@ class Graph:
     strides: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A user's own model, see rvkernels/own_model.py; it stands where a graph of no known layers would.
+
+    entries    framework -> entry point "module:function"
+    settings   keyword arguments of the functions
+    """
+
+    name: str
+    task: str
+    bands: int
+    classes: int
+    entries: Mapping[str, str]
+    settings: Mapping[str, object]
+    multiple: int = 1
+    layers: tuple[Layer, ...] = ()
+    output: str = "logits"
+
+    def entry(self, framework: str) -> str:
+        """The entry point for `framework`; ValueError when there is none."""
+        if framework not in self.entries:
+            known = ", ".join(sorted(self.entries))
+            raise ValueError(f"model {self.name!r} has no entry point for {framework}; there are {known}")
+        return self.entries[framework]
+
+
 def inputs_of(layer: Layer) -> tuple[str, ...]:
     """Names of the layers that `layer` reads."""
     if isinstance(layer, (Concat, Locations)):
@@ -228,10 +255,11 @@ def parameter_count(graph: Graph) -> int:
     return sum(math.prod(shape) for name, shape in weight_shapes(graph).items() if trained(name))
 
 
-def shapes(graph: Graph, rows: int, cols: int) -> dict[str, tuple[int, ...]]:
+def shapes(graph: Graph | OwnModel, rows: int, cols: int) -> dict[str, tuple[int, ...]]:
     """Shapes of "image" and of every layer's output without the batch axis, for images of `rows` x `cols` pixels.
 
-    (rows, cols, channels) for feature maps, (channels,) after GlobalMean, (locations, channels) after Locations.
+    (rows, cols, channels) for feature maps, (channels,) after GlobalMean, (locations, channels) after Locations. Of an
+    own model the image and the logits that the task asks for.
     Raises ValueError as `channels` does, when rows or cols are no multiples of graph.multiple, when a feature map
     vanishes or two that meet differ in size, and when the output is not of the form that the task asks for.
     """
@@ -241,8 +269,10 @@ def shapes(graph: Graph, rows: int, cols: int) -> dict[str, tuple[int, ...]]:
             f"images of {rows} x {cols} pixels: this {graph.task} model needs rows and columns in multiples of "
             f"{graph.multiple}, such as {low[0]} x {low[1]}"
         )
-    width = channels(graph)
     found: dict[str, tuple[int, ...]] = {"image": (rows, cols, graph.bands)}
+    if isinstance(graph, OwnModel):
+        return {**found, graph.output: ((rows, cols) if graph.task == "segmentation" else ()) + (graph.classes,)}
+    width = channels(graph)
     for layer in graph.layers:
         into = [found[name] for name in inputs_of(layer)]
         found[layer.name] = _shape(layer, into, width[layer.name], f"images of {rows} x {cols} pixels")
