@@ -170,6 +170,10 @@ class Framework(Contract):
         """Return when the device has finished."""
         tf.test.experimental.sync_devices()
 
+    def memory(self) -> int | None:
+        """Bytes of TensorFlow's tensors on the GPU at most so far; None on the CPU."""
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] if self._device == "/GPU:0" else None
+
     @staticmethod
     def versions() -> dict[str, str]:
         """Versions of TensorFlow and its compute libraries, the device, where the optimizers' formulas come from."""

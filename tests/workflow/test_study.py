@@ -84,6 +84,24 @@ def test_a_record_names_no_path(smoke):
         assert str(smoke) not in path.read_text()
 
 
+def test_step_times_apart_from_the_study(smoke):
+    run(smoke, "bench_train")
+    records = files(smoke, "bench_train/*/*/*/*/*.json")
+    with (smoke / SMOKE / "tables/bench_train.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {r["task"] for r in rows} == {"classification", "segmentation", "detection"}
+    assert len(records) == 2 * len(rows)
+    for row in rows:
+        assert (row["batch"], row["rounds"], row["steps"]) == ("8", "2", "4")
+        assert float(row["step_q1_s"]) <= float(row["step_median_s"]) <= float(row["step_q3_s"])
+        assert float(row["ratio_low"]) <= float(row["ratio_high"])
+    for name, path in records.items():
+        record = json.loads(path.read_text())
+        assert record["threads"] == 2, name
+        assert str(smoke) not in path.read_text()
+    assert "Nothing to be done" in run(smoke)
+
+
 def kill_when(directory, log, seconds=240):
     """Start the study, and kill snakemake (not its jobs) half a second after the job with this log has begun."""
     script = subprocess.Popen(
