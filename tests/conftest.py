@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+# As rvkernels.environment.enter does, before anything numerical is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hypothesis
 import numpy as np

@@ -316,7 +316,7 @@ from rvkernels import cli
 
 def enter(*arguments):
     original(*arguments)
-    print(os.environ["OMP_NUM_THREADS"], "numpy" in sys.modules)
+    print(os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"], "numpy" in sys.modules)
 
 def train(a):
     print("trains")
@@ -326,7 +326,9 @@ files = [f"--{{name}}=settings.json" for name in ("settings", "dataset", "chips"
 cli.main(["train", "--framework", "torch", "--model", "cnn", "--seed", "0", "--threads", "{threads}", *files])
 """
     monkeypatch.chdir(tmp_path)
-    assert enter(code).split() == [str(expected), "False", "trains"]
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert enter(code).split() == [str(expected), "PASSIVE", "False", "trains"]
+    assert enter(code, OMP_WAIT_POLICY="ACTIVE").split() == [str(expected), "ACTIVE", "False", "trains"]
 
 
 def test_a_missing_framework_is_one_line_with_the_command_that_installs_it(monkeypatch, capsys):

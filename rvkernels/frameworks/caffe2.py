@@ -24,7 +24,6 @@ import ctypes
 import importlib
 import importlib.util
 import itertools
-import os
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator
@@ -32,9 +31,6 @@ from pathlib import Path
 from typing import Callable, Union
 
 import numpy as np
-
-# OpenMP reads this when Caffe2 loads it; see torch.py.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # core.Net imports net_builder, which names types by aliases that NumPy 1.20 deprecates, when it is first called.
 with warnings.catch_warnings():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import re
 import warnings
@@ -11,11 +10,6 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-
-# OpenMP reads this when PyTorch loads it. By default its waiting threads spin, and so keep the thread that prepares
-# batches from a core: measured on two busy cores, a step takes several times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 import torch.nn.functional as functional
 from torch import nn

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rvkernels import registry
+from rvkernels import environment, registry
 from rvkernels.bench_train import Measurement
 from rvkernels.study import Study
 
@@ -26,10 +26,20 @@ case $verb in
   *) touch "$out" ;;
 esac
 """
+
+
+def installed(framework):
+    try:
+        environment.check([framework])
+    except ValueError:
+        return False
+    return True
+
+
 STUDY = {
     "study": "order",
     "seeds": [0, 1],
-    "frameworks": [name for name in registry.names("frameworks") if name != "reference"],
+    "frameworks": [name for name in registry.names("frameworks") if name != "reference" and installed(name)],
     "threads": 2,
     "bench_train": {"rounds": 2, "batches": [1, 8]},
     "experiments": {
@@ -51,7 +61,7 @@ def calls(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     # bash reads this before a job's command, when snakemake has set its own PATH.
     (tmp_path / "path.sh").write_text(f'export PATH="{folder}:$PATH"\n')
-    environment = {**os.environ, "BASH_ENV": str(tmp_path / "path.sh"), "CALLS": str(tmp_path / "calls")}
+    variables = {**os.environ, "BASH_ENV": str(tmp_path / "path.sh"), "CALLS": str(tmp_path / "calls")}
 
     def run(*arguments):
         done = subprocess.run(
@@ -59,7 +69,7 @@ def calls(tmp_path):
                 Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "workflow/Snakefile",
                 "--configfile", tmp_path / "study.yaml", "--directory", tmp_path, "--cores", "2", *arguments,
             ],
-            cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+            cwd=ROOT, env=variables, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return [line.split(" ", 1) for line in (tmp_path / "calls").read_text().splitlines()]
