@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import importlib.util
 import os
 import re
@@ -80,6 +82,39 @@ def test_what_shares_an_environment_agrees_on_versions(name):
             for package, version in {**conda_pins(FILES[name]), **pip_pins(pip_list(FILES[name]))}.items():
                 if package in theirs and version is not None:
                     assert theirs[package] == version, f"{package} in {name} and {other}"
+
+
+def third_party(*modules):
+    """Packages that `modules` of rvkernels import, and the modules of ours that those import, in a function or not."""
+    found, seen, waiting = set(), set(), list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = ROOT / name.replace(".", "/")
+        path = next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+        if path is None or path in seen:
+            continue
+        seen.add(path)
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {a.name for a in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+        waiting += names
+        found |= {n.partition(".")[0] for n in names}
+    return found - {"rvkernels", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_environment_has_all_that_training_and_prediction_import(name):
+    """Modules that are loaded by name, forms of datasets and the like, are among them."""
+    kinds = ("datasets", "models", "tasks")
+    modules = [f"rvkernels.{kind}.{module}" for kind in kinds for module in registry.names(kind)]
+    needed = third_party("rvkernels.train", "rvkernels.predict", *modules)
+    assert {"numpy", "PIL", "osgeo"} <= needed
+    distributions = {"PIL": "pillow", "yaml": "pyyaml", "osgeo": "gdal"}
+    has = conda_pins(FILES[name]).keys() | pip_pins(pip_list(FILES[name])).keys()
+    assert {normal(distributions.get(n, n)) for n in needed} - has == set()
 
 
 def test_another_python_means_an_environment_of_its_own():
