@@ -7,6 +7,7 @@ figure, the colours, and how one is written as SVG, PNG and CSV.
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 WIDTH = 7.3  # inches: 700 pixels of a page at 96 dots per inch
@@ -55,12 +59,15 @@ class Figure:
 def write(figure: Figure, folder: Path) -> None:
     """Write <name>.svg, <name>.png (at DPI) and <name>.csv into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    # A fixed salt and no date: the same numbers give the same bytes.
+    # A fixed salt and no date: the same numbers give the same bytes. Canvases print without savefig, which draws all a
+    # second time to find out how large it is.
     with plt.style.context(STYLE), mpl.rc_context({"svg.hashsalt": figure.name}):
         canvas = figure.draw()
-        canvas.savefig(folder / f"{figure.name}.svg", metadata={"Date": None}, dpi=DPI)
+        canvas.set_dpi(DPI)
+        FigureCanvasSVG(canvas).print_svg(folder / f"{figure.name}.svg", metadata={"Date": None})
         canvas.set_layout_engine("none")  # it has done its work, which takes as long as drawing
-        canvas.savefig(folder / f"{figure.name}.png", dpi=DPI)
+        canvas.set_dpi(DPI)  # print_svg leaves its own
+        FigureCanvasAgg(canvas).print_png(folder / f"{figure.name}.png")
         plt.close(canvas)
     figure.table.to_csv(folder / f"{figure.name}.csv", index=False)
 
@@ -76,10 +83,25 @@ def metric_name(column: str) -> str:
     return NAMES.get(column, column.replace("_", " "))
 
 
+def power_of_ten(exponent: int) -> str:
+    """10⁻⁴ for -4."""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def scientific(value: float) -> str:
     """0.00023 as 2.3 × 10⁻⁴."""
     digits, exponent = f"{value:.1e}".split("e")
-    return f"{digits} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{digits} × {power_of_ten(int(exponent))}"
+
+
+def label_log_axis(axis: mpl.axis.Axis, *, powers: bool = False) -> None:
+    """Powers of ten at a logarithmic axis, or plain numbers 1, 2, 5, 10; matplotlib's own labels are slow to set."""
+    if powers:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(round(math.log10(value)))))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def picture(image: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

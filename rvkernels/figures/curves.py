@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rvkernels.figures import GRAY, LINES, WIDTH, Figure, metric_name, shade
+from rvkernels.figures import GRAY, LINES, WIDTH, Figure, label_log_axis, metric_name, shade
 from rvkernels.results import Experiment, Results
 
 
@@ -79,6 +79,9 @@ def _draw(
         shown = curve[curve.epoch <= 2 * table.epoch.max()]
         right.plot(shown.epoch, shown.val_accuracy, color=GRAY, linewidth=1.1, label="published")
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    label_log_axis(left.yaxis)
+    for ax in (left, right):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     right.set(xlabel="epoch", ylabel=f"validation {metric_name(metric)}")
     handles = dict(zip(*reversed(right.get_legend_handles_labels())))
     right.legend(handles.values(), handles.keys(), loc="lower right")

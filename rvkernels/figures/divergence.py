@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rvkernels.divergence import CONTROL_FACTOR, FIRST, LONG, read_losses, relative_difference
-from rvkernels.figures import GRAY, LINES, WIDTH, Figure, pages, scientific, shade
+from rvkernels.figures import GRAY, LINES, WIDTH, Figure, label_log_axis, pages, scientific, shade
 from rvkernels.results import Results
 
 FLOOR = 1e-9  # of the axis of differences; equal losses are drawn here
@@ -125,3 +125,5 @@ def _draw_model(upper: plt.Axes, lower: plt.Axes, table: pd.DataFrame, index: in
             ax.axvline(LONG, color=GRAY, linewidth=0.7, linestyle=":")
     upper.set_yscale("log")
     lower.set(yscale="log", ylim=(FLOOR, top))
+    label_log_axis(upper.yaxis)
+    label_log_axis(lower.yaxis, powers=True)
