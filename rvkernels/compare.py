@@ -80,7 +80,8 @@ def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> Non
                  with its interval; for times, throughput and memory the ratio a / b of geometric means with its
                  interval on the logarithmic scale; for the main metric the p values of both one-sided tests against
                  the study's margin, and equivalent = both are below 0.05. b comes before a in the study
-    divergence   per run of a framework (or control) and the run of the study's first framework with the same seed:
+    divergence   per run of a framework (or control) and the run of the study's first framework with the same seed, for
+                 models that all frameworks start from the same weights:
                  relative differences of the losses as rvkernels.divergence has them; times_control = first_200 / the
                  control's; within_first_20 = first_20 <= 1e-3; within_control = times_control <= 2
     equal        per experiment and model that several frameworks trained: what is the same in all of them, seed by
@@ -398,6 +399,8 @@ def _divergences(rows: list[dict], folders: dict[tuple, Path], order: list[str])
     found = []
     for _, frameworks in _by_framework(rows, order):
         reference, *others = frameworks
+        if any(row["weight_identical"] is False for runs in frameworks.values() for row in runs):
+            continue
         for first in frameworks[reference]:
             folder = folders[tuple(first[k] for k in KEYS)]
             losses = read_losses(folder)

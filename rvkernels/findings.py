@@ -75,7 +75,7 @@ def answers(results: Results) -> list[str]:
     """What a reader wants to know first."""
     sentences = [_quality(results, name) for name in results.experiments]
     if results.several_frameworks:
-        sentences += [_equivalence(results), _speed(results), _drift(results)]
+        sentences += [_equivalence(results), _speed(results), _drift(results), _own_models(results)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -137,6 +137,13 @@ def _drift(results: Results) -> str:
         f"order of summation does in one framework, which is {_bound(measured.within_control)} of {CONTROL_FACTOR:g} "
         "times."
     )
+
+
+def _own_models(results: Results) -> str:
+    own = results.runs[~results.runs.weight_identical.fillna(True)].model.unique()
+    if not len(own):
+        return ""
+    return f"The comparison is not weight-identical for {listing(own)}: each framework makes its own initial weights."
 
 
 def _bound(held: pd.Series) -> str:

@@ -75,7 +75,7 @@ class Results:
             name: Experiment(name, settings, dataset.load(datasets[name]), self.folder / "data" / name)
             for name, settings in study["experiments"].items()
         }
-        self.runs = self._table("runs", reached="boolean")
+        self.runs = self._table("runs", reached="boolean", weight_identical="boolean")
         self.summary = self._table("summary")
         self.margins = self._table("margins")
         self.epochs = self._table("epochs")

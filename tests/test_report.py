@@ -43,7 +43,11 @@ def study(made_run, tmp_path, monkeypatch):
     names = registry.names
 
     def make(
-        seeds: int = 2, control: float | None = 0.01, better: float = 0.002, figures: Sequence[str] = ()
+        seeds: int = 2,
+        control: float | None = 0.01,
+        better: float = 0.002,
+        figures: Sequence[str] = (),
+        weight_identical: bool = True,
     ) -> tuple[Results, str]:
         monkeypatch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
         steps = np.arange(250)
@@ -53,7 +57,9 @@ def study(made_run, tmp_path, monkeypatch):
                     "ground", "unet", framework, seed, 0.7 + 0.1 * seed + more * (1 + seed),
                     losses=2.0 * np.exp(-steps / 100) * (1 + np.where(steps < 20, 1e-5, drift) * bool(drift)),
                     validation=[0.5, 0.6 if framework == "torch" or seed == 0 else 0.55],
+                    identity={} if weight_identical else {"weights": f"made by {framework}"},
                     record={
+                        "weight_identical": weight_identical,
                         "result": {"steps": 250, "warmup_steps": 5, "step_median_s": 0.02 * factor},
                         "software": {"python": "3.9" if framework == "caffe2" else "3.11", framework: "1.0"},
                     },
@@ -120,6 +126,15 @@ def test_what_is_equal_is_listed_and_what_is_not_told(study):
     sentences = findings.fairness(results)
     assert "initial weights" not in sentences[0]
     assert "initial weights (torch: a; caffe2: b); the comparison is not weight-identical." in sentences[1]
+
+
+def test_a_model_of_the_users_own_is_marked(study):
+    results, page = study(weight_identical=False)
+    text = plain(page)
+    assert "The comparison is not weight-identical for unet: each framework makes its own initial weights." in text
+    assert "initial weights (torch: made by torc" in text
+    assert "losses of the first 20 steps" not in text
+    assert results.divergence.empty
 
 
 def test_every_figure_has_its_numbers_in_a_table(study, tmp_path):

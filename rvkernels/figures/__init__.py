@@ -6,7 +6,6 @@ figure, the colours, and how one is written as SVG, PNG and CSV.
 
 from __future__ import annotations
 
-import colorsys
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -73,9 +72,10 @@ def write(figure: Figure, folder: Path) -> None:
 
 
 def shade(framework: str, model: int) -> tuple[float, float, float]:
-    """The framework's colour, lighter for the second, third, ... model of an experiment."""
-    h, lightness, s = colorsys.rgb_to_hls(*to_rgb(FRAMEWORKS.get(framework, "#444444")))
-    return colorsys.hls_to_rgb(h, min(0.75, lightness + 0.16 * model), s)
+    """The framework's colour, mixed with white for the second, third, ... model of an experiment."""
+    white = min(0.65, 0.4 * model)
+    r, g, b = (c + white * (1 - c) for c in to_rgb(FRAMEWORKS.get(framework, "#444444")))
+    return r, g, b
 
 
 def metric_name(column: str) -> str:
