@@ -270,6 +270,8 @@ def rates_for(case: str, optimizer: str) -> list[float]:
     """RATES, lower for AdamW, whose steps do not shrink with the gradient, and for the deepest networks, in which
     larger steps carry single ReLUs across zero in one precision and not in the other."""
     lower = (10 if optimizer == "adamw" else 1) * {"resnet18": 2, "resnet50": 5}.get(case, 1)
+    if (case, optimizer) == ("unet", "nesterov"):
+        lower = 1.5  # at the full rates a ReLU of the reference itself meets 6e-7
     return [rate / lower for rate in RATES]
 
 

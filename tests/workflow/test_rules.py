@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from rvkernels import registry
+
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "config").glob("*.yaml"))
 # Where a package may be imported: frameworks and heavy libraries stay in one place.
 HOME = {
-    "torch": ("frameworks/torch.py",),
-    "tensorflow": ("frameworks/tensorflow.py",),
+    **{name: (f"frameworks/{name}.py",) for name in registry.names("frameworks") if name != "reference"},
     "onnx": ("onnx.py",),
     "safetensors": ("pretrained.py",),
     "osgeo": ("raster.py", "ops/tile.py"),
