@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 from rvkernels import registry, weights
 from rvkernels.models import AveragePool, BatchNorm, Conv, ConvTranspose, Dense, GlobalMean, Graph, MaxPool
 
-pytest.importorskip("tensorflow", reason="TensorFlow is not installed in this environment")
+# Not importorskip: importing takes seconds, and the framework's file silences the log meanwhile.
+missing = importlib.util.find_spec("tensorflow") is None
+pytestmark = pytest.mark.skipif(missing, reason="TensorFlow is not installed in this environment")
 
 ROOT = Path(__file__).parents[2]
 GRAPH = registry.load("models", "cnn").graph(3, 4, width=8, blocks=2)
@@ -112,10 +115,8 @@ def test_a_shape_is_traced_once(monkeypatch):
 
 def test_a_second_number_of_threads_is_an_error():
     model(threads=1)
-    with pytest.raises(
-        ValueError,
-        match=r"^threads is 2, but TensorFlow already runs .* \(intra-op 1, inter-op 1\); use a new process$",
-    ):
+    message = r"^threads is 2, but TensorFlow already runs .* \(intra-op 1, inter-op 1\); use a new process$"
+    with pytest.raises(ValueError, match=message):
         model(threads=2)
 
 
