@@ -121,7 +121,8 @@ def test_a_second_number_of_threads_is_an_error():
 
 
 THREADS = """
-import sys, time
+import sys
+from pathlib import Path
 import numpy as np
 from rvkernels import registry, weights
 threads = int(sys.argv[1])
@@ -130,26 +131,29 @@ build = registry.load("frameworks", "tensorflow").Framework
 rng = np.random.default_rng(0)
 images = rng.standard_normal((8, 64, 64, 4)).astype(np.float32)
 labels = rng.integers(0, 5, (8, 64, 64)).astype(np.int32)
+def on_cpu():  # nanoseconds of every thread
+    return {task.name: int((task / "schedstat").read_text().split()[0]) for task in Path("/proc/self/task").iterdir()}
 ends = []
 for run in range(2):
     model = build(graph, weights.initial(graph, 0), {"name": "cross_entropy_dice"}, {"name": "adamw"}, threads=threads)
     losses = [model.step(images, (labels,), 0.01)]
-    wall, cpu = time.perf_counter(), time.process_time()
+    before = on_cpu()
     losses += [model.step(images, (labels,), 0.01) for _ in range(5)]
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    spent = [time - before.get(task, 0) for task, time in on_cpu().items()]
     ends.append((losses, *(array.tobytes() for array in model.weights().values())))
 assert ends[0] == ends[1], "not bit-equal"
 assert len(set(losses)) == 6
-print(cpu / wall)
+print(sum(time > 0.1 * sum(spent) for time in spent))
 """
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_as_many_threads_compute_as_asked_for_and_results_repeat(threads):
+# With one thread the one that runs the graph computes; else a pool of that many does, and the first what is small.
+@pytest.mark.parametrize(("threads", "computing"), [(1, {1}), (2, {2, 3})])
+def test_as_many_threads_compute_as_asked_for_and_results_repeat(threads, computing):
     done = fresh(THREADS, threads)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # TensorFlow's log among it
-    assert float(done.stdout) < threads + 0.2
+    assert int(done.stdout) in computing
 
 
 def test_the_log_is_shown_after_an_error(capfd):
