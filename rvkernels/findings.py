@@ -265,7 +265,7 @@ def pairs_table(results: Results) -> Table:
     return table(
         "Pairs of frameworks",
         "Differences are paired by seed, with 95 % t intervals; ratios are of geometric means, with intervals on the "
-        "logarithmic scale. A ratio above 1 is the first framework's cost being higher. Equivalent means that two "
+        "logarithmic scale, and above 1 where the framework named first costs more. Equivalent means that two "
         "one-sided t tests at 5 % place the mean difference within the margin, which the study names; p is the larger "
         "of both, and is not corrected for several pairs. Not shown does not mean different.",
         {
