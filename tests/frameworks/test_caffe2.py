@@ -272,6 +272,21 @@ def test_bilinear_kernels_of_several_factors(caffe2):
     np.testing.assert_allclose(found, judge.predict(images.transpose(0, 2, 3, 1)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("vendor", "flags", "expected"),
+    [
+        ("AuthenticAMD", "fpu avx2 avx512f avx512dq avx512bw avx512vl", "7"),
+        ("AuthenticAMD", "fpu avx2 avx512f", "5"),
+        ("AuthenticAMD", "fpu sse2", None),
+        ("GenuineIntel", "fpu avx2", None),
+    ],
+)
+def test_mkl_is_told_what_the_processor_can(caffe2, vendor, flags, expected):
+    cpu = f"vendor_id\t: {vendor}\nmodel name\t: X\nflags\t\t: {flags}\nbugs\t\t: none\n\n"
+    assert caffe2._mkl_cpu_type(cpu + cpu) == expected
+    assert caffe2._mkl_cpu_type("processor\t: 0\nFeatures\t: fp asimd\n") is None
+
+
 def test_versions_say_what_is_not_caffe2s_own(caffe2):
     found = caffe2.Framework.versions()
     assert found["caffe2"].startswith("of PyTorch 1.")
