@@ -139,6 +139,25 @@ def test_portions_of_reading_change_nothing(tmp_path, monkeypatch):
         assert (labels[0, ..., 0] == expected[..., 0]).all()
 
 
+def test_every_size_of_batch_warms_up_once(tmp_path, monkeypatch):
+    """A framework may compile for each: 7 x 5 windows are 8 batches of 4 and one of 3."""
+    scene = make_scene(tmp_path, "a", class_image(61, 47))
+    now, seen = [0.0], []
+
+    def score(images):
+        now[0] += 1.0 if len(images) in seen else 100.0
+        seen.append(len(images))
+        return by_value(images)
+
+    monkeypatch.setattr(predict.time, "perf_counter", lambda: now[0])
+    regions = [Region("a", 0, 0, 61, 47, "test")]
+    times, _ = run(tmp_path / "out", "segmentation", score, [scene], regions, {"size": 16, "batch": 4})
+    assert seen == [4] * 9 + [3] * 2
+    assert times["warmup"] == [100.0, 100.0]
+    assert times["network"] == [1.0] * 9
+    assert times["total"] == [9.0]
+
+
 def test_strips_change_nothing(tmp_path, monkeypatch):
     noise = np.random.default_rng(0)
 
@@ -367,6 +386,8 @@ def test_a_network_predicts_a_scene(tmp_path, task, model, model_settings):
     record = json.loads((tmp_path / "out/record.json").read_text())
     assert (record["what"], record["validated"], record["dataset"], record["seed"]) == ("predict", True, "noise", 7)
     assert record["chips_per_s"] == pytest.approx(record["result"]["windows"] / sum(record["times_s"]["network"]))
+    assert set(record["times_s"]) == {"import", "build", "warmup", "network", "read", "total"}
+    assert record["started"].endswith("Z")
     assert "torch" in record["software"]
     assert not list(tmp_path.glob(".out*"))
 
