@@ -4,7 +4,7 @@ In a study, under `models:` of an experiment:
 
     mine:
       torch: "mypkg.models:factory"         an entry point for each framework it is to run in
-      tensorflow: "mypkg.keras:factory"
+      tensorflow: "mypkg.layers:factory"
       settings: { width: 16 }               keyword arguments of every factory
       multiple: 8                           rows and columns of an image must be multiples of this; 1
 
@@ -35,6 +35,10 @@ from rvkernels.models import OwnModel, shapes
 # What the factory of each framework returns. Logits of segmentation are for every pixel of the image.
 RETURNS = {
     "torch": "a torch.nn.Module: images (n, bands, rows, cols) -> logits (n, classes) or (n, classes, rows, cols)",
+    "tensorflow": (
+        "a tf.keras.Model that is built, or a tf.Module with __call__(images, training): images "
+        "(n, rows, cols, bands) -> logits (n, classes) or (n, rows, cols, classes)"
+    ),
 }
 
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -119,7 +123,7 @@ def digest(entry: str, model: str) -> str:
     return found.hexdigest()
 
 
-def make(model: OwnModel, framework: str, kind: type, **more: object) -> Any:
+def make(model: OwnModel, framework: str, kind: type | tuple[type, ...], **more: object) -> Any:
     """What the factory of `framework` returns; `more` are keyword arguments that this framework's factories take too.
 
     Raises ValueError, one line, when there is no entry point for the framework, its module or attribute is missing,

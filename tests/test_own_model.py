@@ -52,6 +52,41 @@ def list_of(bands, classes):
 def blind(bands, classes):
     return Net(bands + 1, classes, 4, False)
 """
+TENSORFLOW = """
+import tensorflow as tf
+
+def net(bands, classes, width, dense):
+    layers = [
+        tf.keras.Input((None, None, bands)),
+        tf.keras.layers.Conv2D(width, 3, padding="same", use_bias=False),
+        tf.keras.layers.BatchNormalization(),
+        tf.keras.layers.ReLU(),
+        tf.keras.layers.Dropout(0.2),
+        tf.keras.layers.Conv2D(classes, 1),
+    ]
+    return tf.keras.Sequential(layers if dense else [*layers, tf.keras.layers.GlobalAveragePooling2D()])
+
+def chips(bands, classes, *, width=4):
+    return net(bands, classes, width, False)
+
+def pixels(bands, classes, *, width=4):
+    return net(bands, classes, width, True)
+
+def unbuilt(bands, classes):
+    return tf.keras.Sequential([tf.keras.layers.Conv2D(classes, 1)])
+
+class Plain(tf.Module):
+    def __init__(self, bands, classes):
+        super().__init__()
+        self.weight = tf.Variable(tf.random.normal([bands, classes]), name="weight")
+        self.bias = tf.Variable(tf.zeros([classes]), name="bias")
+        self.calls = tf.Variable(0, trainable=False, name="calls")
+
+    def __call__(self, images, training):
+        if training:
+            self.calls.assign_add(1)
+        return tf.reduce_mean(images, [1, 2]) @ self.weight + self.bias
+"""
 FACTORY = {"classification": "chips", "segmentation": "pixels"}
 
 
@@ -62,6 +97,7 @@ def package(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "nets.py").write_text(TORCH)
+    (folder / "layers.py").write_text(TENSORFLOW)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(timing, "LATENCY_SECONDS", 0.0)
@@ -70,49 +106,62 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def settings(entry="mine.nets:chips", **others):
-    return {"torch": entry, **others}
+MODULES = {"torch": "nets", "tensorflow": "layers"}
+
+
+def settings(entry="mine.nets:chips", framework="torch", **others):
+    return {framework: entry, **others}
 
 
 @pytest.fixture
 def own(study, package):
-    """The arguments of a training of the package's model in PyTorch."""
-    pytest.importorskip("torch", reason="PyTorch is not installed in this environment")
+    """A function: the arguments of a training of the package's model."""
 
-    def prepare(task="classification", **more):
+    def prepare(task="classification", framework="torch", factory=None, **more):
+        pytest.importorskip(framework, reason=f"{framework} is not installed in this environment")
         arguments = study(task, **more)
-        about = settings(f"mine.nets:{FACTORY[task]}", settings={"width": 6})
+        entry = f"mine.{MODULES[framework]}:{factory or FACTORY[task]}"
+        about = settings(entry, framework, settings={} if factory else {"width": 6})
         graph = build_graph("net", about, task, 3, 2)
         weight_files.save(arguments["weights"], weight_files.initial(graph, arguments["seed"]))
-        return {**arguments, "framework": "torch", "model": "net", "model_settings": about}
+        return {**arguments, "framework": framework, "model": "net", "model_settings": about}
 
     return prepare
 
 
+# 6 x 3 x 9 + 6 + 6 + 2 x 6 + 2, and in PyTorch the unused 2 x 2 + 2
+PARAMETERS = {"torch": 188 + 6, "tensorflow": 188}
+
+
+@pytest.mark.parametrize("framework", MODULES)
 @pytest.mark.parametrize("task", FACTORY)
-def test_it_trains_and_the_record_says_that_it_is_not_weight_identical(own, task):
-    arguments = own(task, epochs=6, schedule={"name": "constant", "lr": 0.02})
+def test_it_trains_and_the_record_says_that_it_is_not_weight_identical(own, task, framework):
+    arguments = own(task, framework, epochs=6, schedule={"name": "constant", "lr": 0.02})
     train(**arguments)
     out = Path(arguments["out"])
     record = json.loads((out / "record.json").read_text())
     assert record["weight_identical"] is False
-    assert record["settings"]["model"]["torch"] == arguments["model_settings"]["torch"]
-    # 6 x 3 x 9 + 6 + 6 + 2 x 6 + 2 and the unused 2 x 2 + 2
-    assert record["result"]["parameters"] == 162 + 12 + 14 + 6
-    log = training.timing.np.load(out / "steps.npz")["loss"]
-    assert log[-5:].mean() < 0.8 * log[:5].mean()
+    assert record["settings"]["model"] == arguments["model_settings"]
+    assert record["result"]["parameters"] == PARAMETERS[framework]
+    with np.load(out / "steps.npz") as steps:
+        assert steps["loss"][-5:].mean() < 0.8 * steps["loss"][:5].mean()
     kept = read_checkpoint(out / "best.npz").weights
-    assert list(kept)[:3] == ["first.weight", "norm.weight", "norm.bias"]
-    assert kept["first.weight"].shape == (6, 3, 3, 3)
-    assert kept["norm.num_batches_tracked"].dtype == np.int64
+    if framework == "torch":
+        assert list(kept)[:3] == ["first.weight", "norm.weight", "norm.bias"]
+        assert kept["first.weight"].shape == (6, 3, 3, 3)
+        assert kept["norm.num_batches_tracked"].dtype == np.int64
+    else:
+        assert list(kept)[:4] == ["0.kernel", "1.gamma", "2.beta", "3.moving_mean"]
+        assert kept["0.kernel"].shape == (3, 3, 3, 6)
 
 
 class KilledError(Exception):
     pass
 
 
-def test_it_resumes_with_the_same_dropout(own, monkeypatch):
-    whole = own(epochs=3, checkpoint_steps=2)
+@pytest.mark.parametrize("framework", MODULES)
+def test_it_resumes_with_the_same_dropout(own, monkeypatch, framework):
+    whole = own("classification", framework, epochs=3, checkpoint_steps=2)
     train(**whole)
     cut = {**whole, "out": f"{whole['out']}_cut"}
     save, calls = training.Run.save, []
@@ -132,16 +181,17 @@ def test_it_resumes_with_the_same_dropout(own, monkeypatch):
     assert np.array_equal(one.steps["loss"], other.steps["loss"])
     for name, array in one.weights.items():
         assert np.array_equal(array, other.weights[name]), name
-    assert "random" in other.state
+    assert ("random" in other.state) == (framework == "torch")
 
 
-def test_seeds_and_code_decide_the_start(own, package):
-    first = own()
+@pytest.mark.parametrize("framework", MODULES)
+def test_seeds_and_code_decide_the_start(own, package, framework):
+    first = own("classification", framework)
 
     def loss(**change):
         run = training.Run(**{**first, **change})
         net = run.build(run.initial)
-        return run.identity["weights"], net.weights()["first.weight"]
+        return run.identity["weights"], next(iter(net.weights().values()))
 
     digest, weights = loss()
     again, same = loss()
@@ -155,35 +205,77 @@ def test_seeds_and_code_decide_the_start(own, package):
     assert loss()[0] != digest
 
 
-def test_predictions_read_the_checkpoint_back(own):
-    arguments = own("segmentation")
+@pytest.mark.parametrize("framework", MODULES)
+def test_predictions_read_the_checkpoint_back(own, framework):
+    arguments = own("segmentation", framework)
     train(**arguments)
     kept = read_checkpoint(Path(arguments["out"], "best.npz")).weights
     statistics = {"mean": [0.0] * 3, "std": [1.0] * 3}
     graph = build_graph("net", arguments["model_settings"], "segmentation", 3, 2)
-    network = predict.Network("torch", graph, kept, statistics, predict.for_task({"size": 16}, "segmentation"))
+    network = predict.Network(framework, graph, kept, statistics, predict.for_task({"size": 16}, "segmentation"))
     images = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
-    # the same sums as the module's in inference mode, by hand
+    # the module's sums in inference mode, by hand
+    if framework == "torch":
+        first, scale, bias, mean, variance, _, head, shift = list(kept.values())[:8]
+        first, head, eps = first.transpose(2, 3, 1, 0), head[:, :, 0, 0].T, 1e-5
+    else:
+        first, scale, bias, mean, variance, _, head, shift = kept.values()
+        head, eps = head[0, 0], 1e-3
     x = np.pad(images.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
-    y = np.einsum("nrcbij,fbij->nrcf", windows, kept["first.weight"])
-    y = (y - kept["norm.running_mean"]) / np.sqrt(kept["norm.running_var"] + 1e-5)
-    y = np.maximum(y * kept["norm.weight"] + kept["norm.bias"], 0)
-    y = np.exp(y @ kept["head.weight"][:, :, 0, 0].T + kept["head.bias"])
+    y = np.einsum("nrcbij,ijbf->nrcf", windows, first)
+    y = np.exp(np.maximum((y - mean) / np.sqrt(variance + eps) * scale + bias, 0) @ head + shift)
     np.testing.assert_allclose(network(images), y / y.sum(-1, keepdims=True), atol=1e-4)
 
 
-def test_weight_decay_leaves_norms_and_biases(own):
-    run = training.Run(**own(optimizer={"name": "sgd", "momentum": 0.0, "weight_decay": 0.5}))
+@pytest.mark.parametrize("framework", MODULES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_weight_decay_leaves_norms_and_biases(own, framework, optimizer):
+    run = training.Run(**own("classification", framework, optimizer={"name": optimizer, "weight_decay": 0.5}))
     net = run.build(run.initial)
     before = net.weights()
     nothing = np.full(4, -1, np.int32)
     net.step(np.zeros((4, 16, 16, 3), np.float32), (nothing,), 0.1)
     after = net.weights()
-    for name in ("first.weight", "head.weight", "unused.weight"):
-        np.testing.assert_allclose(after[name], before[name] * 0.95, rtol=1e-6)
-    for name in ("norm.weight", "head.bias", "unused.bias"):
-        assert np.array_equal(after[name], before[name])
+    for name, array in before.items():
+        if array.ndim > 1:
+            np.testing.assert_allclose(after[name], array * 0.95, rtol=1e-6)
+        elif name.endswith(("bias", "gamma", "beta", "norm.weight")):
+            assert np.array_equal(after[name], array)
+
+
+@pytest.mark.parametrize("framework", MODULES)
+def test_gradients_move_nothing(own, framework):
+    run = training.Run(**own("classification", framework))
+    net = run.build(run.initial)
+    images = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
+    labels = (np.array([0, 1, 0, 1], np.int32),)
+    before = net.weights()
+    _, first = net.gradients(images, labels)
+    _, again = net.gradients(images, labels)
+    assert sum(array.size for array in first.values()) == PARAMETERS[framework]
+    assert any(array.any() for array in first.values())
+    for name, array in first.items():
+        assert np.array_equal(array, again[name]), name  # the same dropout
+    for name, array in net.weights().items():
+        assert np.array_equal(array, before[name]), name
+
+
+def test_a_plain_module_of_tensorflow(own):
+    arguments = own("classification", "tensorflow", "Plain", epochs=2)
+    train(**arguments)
+    kept = read_checkpoint(Path(arguments["out"], "last.npz")).weights
+    assert sorted(kept) == ["0.bias", "1.calls", "2.weight"]
+    assert kept["1.calls"] == 2 * 5
+
+
+def test_what_tensorflow_refuses(own):
+    arguments = own("classification", "tensorflow", "unbuilt")
+    with pytest.raises(ValueError, match=r"mine\.layers:unbuilt returned a model without variables to train; build it"):
+        train(**arguments)
+    arguments["settings"]["precision"] = "bfloat16"
+    with pytest.raises(ValueError, match="precision 'bfloat16': in TensorFlow a model of your own decides that itself"):
+        train(**arguments)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from typing import Callable
 
 import numpy as np
 
+from rvkernels import own_model
 from rvkernels import weights as weight_files
 from rvkernels.files import atomic
 from rvkernels.frameworks import Contract, check_state
@@ -39,6 +40,7 @@ from rvkernels.models import (
     Layer,
     Locations,
     MaxPool,
+    OwnModel,
     Relu,
     Resize,
     inputs_of,
@@ -92,7 +94,7 @@ class Framework(Contract):
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | OwnModel,
         weights: dict[str, np.ndarray],
         loss: dict,
         optimizer: dict,
@@ -105,7 +107,13 @@ class Framework(Contract):
         super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
         if device == "cuda" and not tf.config.list_physical_devices("GPU"):
             raise ValueError(f"device 'cuda': TensorFlow {tf.__version__} finds no CUDA device; use device 'cpu'")
-        weight_files.check(graph, weights)
+        self._own = isinstance(graph, OwnModel)
+        if self._own and precision != "float32":
+            raise ValueError(
+                f"precision {precision!r}: in TensorFlow a model of your own decides that itself; use 'float32'"
+            )
+        if not self._own:
+            weight_files.check(graph, weights)
         _start(threads)
         if device == "cuda":
             tf.config.experimental.enable_op_determinism()
@@ -115,15 +123,20 @@ class Framework(Contract):
         self._compile = compile
         self._functions: dict[tuple, Callable[..., tf.Tensor]] = {}
         with tf.device(self._device):
-            self._variables = {name: _variable(array.shape) for name, array in weights.items()}
+            if self._own:
+                self._module = _own_module(graph, int(weights.get("seed", 0)))
+                self._variables, self._fitted = _own_variables(self._module)
+            else:
+                self._variables = {name: _variable(array.shape) for name, array in weights.items()}
+                self._fitted = [name for name in self._variables if trained(name)]
             self._kept = {
-                f"{part}/{name}": _variable(array.shape)
-                for part in check_state(None, self._optimizer, weights)
-                for name, array in weights.items()
-                if trained(name)
+                f"{part}/{name}": tf.Variable(tf.zeros_like(self._variables[name]))
+                for part in check_state(None, self._optimizer, weights, self._fitted)
+                for name in self._fitted
             }
-        self._fitted = [name for name in self._variables if trained(name)]
-        self.load(weights)
+        self._steps = 0
+        if set(weights) != {"seed"}:
+            self.load(weights)
 
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
         """One optimizer step in training mode; the loss before it."""
@@ -134,8 +147,13 @@ class Framework(Contract):
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
         self._check(images, targets)
+        moved = {
+            name: self._variables[name].numpy() for name in self._variables if self._own and name not in self._fitted
+        }
         loss, *found = self._run(self._slopes, images, *targets)
-        return float(loss), {name: _canonical(array) for name, array in zip(self._fitted, found)}
+        for name, array in moved.items():
+            self._variables[name].assign(array)
+        return float(loss), {name: self._outward(array) for name, array in zip(self._fitted, found)}
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32, in inference mode, in the form that Graph.output describes."""
@@ -143,28 +161,35 @@ class Framework(Contract):
         return self._run(self._logits, images).numpy()
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Copies, float32, under canonical names and in canonical layouts."""
-        return {name: _canonical(variable) for name, variable in self._variables.items()}
+        """Copies, float32, under canonical names and in canonical layouts; of an own model all its variables."""
+        return {name: self._outward(variable) for name, variable in self._variables.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of what the optimizer keeps between steps; see frameworks/__init__.py."""
         if not self._steps:
             return {}
-        found = {name: _canonical(variable) for name, variable in self._kept.items()}
+        found = {name: self._outward(variable) for name, variable in self._kept.items()}
         if self._optimizer["name"] == "adamw":
             found["t"] = np.array(self._steps, dtype=np.int64)
         return found
 
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
-        weight_files.check(self._graph, weights)
-        check_state(state, self._optimizer, weights)
+        if self._own:
+            weight_files.check_shapes({name: tuple(v.shape) for name, v in self._variables.items()}, weights)
+        else:
+            weight_files.check(self._graph, weights)
+        check_state(state, self._optimizer, weights, self._fitted)
         for name, variable in self._variables.items():
-            variable.assign(_native(weights[name]))
+            variable.assign(self._inward(weights[name]))
         for name, variable in self._kept.items():
-            variable.assign(_native(state[name]) if state else tf.zeros_like(variable))
+            variable.assign(self._inward(state[name]) if state else tf.zeros_like(variable))
         # The count matters to AdamW only; SGD's velocity just has to be known as begun.
         self._steps = int(state.get("t", 1)) if state else 0
+
+    def parameters(self) -> int:
+        """Numbers that training fits."""
+        return sum(math.prod(self._variables[name].shape) for name in self._fitted)
 
     def wait(self) -> None:
         """Return when the device has finished."""
@@ -209,22 +234,35 @@ class Framework(Contract):
         scale = math.sqrt(second)
         return np.array([lr * scale / first, settings["eps"] * scale, lr * settings["weight_decay"]], dtype=np.float32)
 
+    def _inward(self, array: np.ndarray) -> np.ndarray:
+        return array if self._own else _native(array)
+
+    def _outward(self, tensor: tf.Tensor | tf.Variable) -> np.ndarray:
+        return np.array(tensor.numpy()) if self._own else _canonical(tensor)
+
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
+        if self._own:
+            return tf.cast(self._module(images, training=False), tf.float32)
         return _forward(self._graph, self._variables, images, self._dtype)
 
     def _backward(self, images: tf.Tensor, targets: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, list, Tensors]:
         """The loss in training mode, its gradients in the order of self._fitted, the next running statistics."""
-        values = {name: tf.convert_to_tensor(variable) for name, variable in self._variables.items()}
+        values = dict(self._variables)
+        if not self._own:
+            values = {name: tf.convert_to_tensor(variable) for name, variable in values.items()}
         fitted = [values[name] for name in self._fitted]
         running: Tensors = {}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(fitted)
-            logits = _forward(self._graph, values, images, self._dtype, running)
+            if self._own:
+                logits = tf.cast(self._module(images, training=True), tf.float32)  # moves its running statistics
+            else:
+                logits = _forward(self._graph, values, images, self._dtype, running)
             if self._graph.task == "detection":
                 loss = _detection(logits, targets[0], targets[1], self._loss)
             else:
                 loss = _classes(logits, targets[0], self._loss)
-        return loss, tape.gradient(loss, fitted), running
+        return loss, tape.gradient(loss, fitted, unconnected_gradients=tf.UnconnectedGradients.ZERO), running
 
     def _slopes(self, images: tf.Tensor, *targets: tf.Tensor) -> list[tf.Tensor]:
         loss, gradients, _ = self._backward(images, targets)
@@ -242,7 +280,7 @@ class Framework(Contract):
         momentum, decay = tf.constant(self._optimizer["momentum"]), self._optimizer["weight_decay"]
         for name, gradient in gradients.items():
             variable = self._variables[name]
-            if decay and name.endswith(".weight"):
+            if decay and variable.shape.rank > 1:  # of a graph those whose names end in .weight
                 gradient += decay * variable
             if not self._kept:
                 variable.assign_sub(lr * gradient)
@@ -261,7 +299,7 @@ class Framework(Contract):
         zero = tf.constant(0.0)
         for name, gradient in gradients.items():
             variable = self._variables[name]
-            if self._optimizer["weight_decay"] and name.endswith(".weight"):
+            if self._optimizer["weight_decay"] and variable.shape.rank > 1:
                 variable.assign_sub(decay * variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
@@ -275,6 +313,30 @@ class Framework(Contract):
                 epsilon=eps,
                 grad=gradient,
             )
+
+
+def _own_module(model: OwnModel, seed: int) -> tf.Module | tf.keras.Model:
+    """The user's module, made after every seed of TensorFlow and Keras is set."""
+    tf.keras.utils.set_random_seed(seed % 2**32)  # NumPy's takes no larger one
+    module = own_model.make(model, "tensorflow", (tf.Module, tf.keras.Model))
+    if not module.trainable_variables:
+        raise ValueError(
+            f"model {model.name!r}: {model.entry('tensorflow')} returned a model without variables to train; build it "
+            f"there, for instance with a keras.Input for a first layer"
+        )
+    return module
+
+
+def _own_variables(module: tf.Module | tf.keras.Model) -> tuple[dict[str, tf.Variable], list[str]]:
+    """Variables by place and own name, such as "2.kernel", and the names of the trained ones.
+
+    Keras numbers layers through a process, so that a second model of the same function has other full names.
+    """
+    names = [f"{i}.{v.name.split('/')[-1].split(':')[0]}" for i, v in enumerate(module.variables)]
+    trainable = {id(v) for v in module.trainable_variables}
+    fitted = [name for name, v in zip(names, module.variables) if id(v) in trainable]
+    keras = isinstance(module, tf.keras.Model)  # whose variables wrap TensorFlow's
+    return {name: v.value if keras else v for name, v in zip(names, module.variables)}, fitted
 
 
 def _start(threads: int) -> None:
