@@ -62,6 +62,15 @@ def span(mean: float, low: float, high: float, digits: int = 3, sign: bool = Fal
     return (text.replace("-", "−"), mean)
 
 
+def ratio_span(mean: float, low: float, high: float) -> Cell:
+    """A ratio with its interval; bounds that few seeds push beyond 0.01 or 100 are only said to be there."""
+    if pd.isna(mean) or pd.isna(low) or pd.isna(high):
+        return span(mean, low, high, digits=2)
+    lowest = f"{low:.2f}" if low >= 0.01 else "below 0.01"
+    highest = f"{high:.2f}" if high <= 100 else "above 100"
+    return (f"{mean:.2f} ({lowest} to {highest})", mean)
+
+
 def listing(items: Iterable[str]) -> str:
     """a, b and c."""
     *first, last = items
@@ -260,7 +269,7 @@ def pairs_table(results: Results) -> Table:
         for name in ("train_epoch_s", "step_median_s", "latency_1_median_s", "peak_rss_mb"):
             if name in by_name.index:
                 ratio = by_name.loc[name]
-                row[name] = span(ratio.ratio, ratio.ratio_low, ratio.ratio_high, digits=2)
+                row[name] = ratio_span(ratio.ratio, ratio.ratio_low, ratio.ratio_high)
         rows.append(row)
     return table(
         "Pairs of frameworks",
@@ -289,7 +298,8 @@ def verdict(pair: pd.Series) -> str:
     if pd.isna(pair.equivalent):
         return f"not tested: {pair['count']} seed"
     p = max(pair.p_lower, pair.p_upper)
-    return f"{'equivalent' if pair.equivalent else 'not shown'} within ±{pair.margin:g} (p = {p:.2g})"
+    probability = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
+    return f"{'equivalent' if pair.equivalent else 'not shown'} within ±{pair.margin:g} ({probability})"
 
 
 def divergence_table(results: Results) -> Table:
@@ -380,7 +390,7 @@ def fairness(results: Results) -> list[str]:
     versions = _by_framework(results, results.study["frameworks"])
     differing = [key for key, values in versions.items() if len(values) > 1 and len(set(values.values())) > 1]
     if differing:
-        sentences.append(f"Not equal, since each framework runs in its own environment: {listing(differing)}.")
+        sentences.append(f"Software that differs between the frameworks' environments: {listing(differing)}.")
     own: dict[str, list[str]] = {}
     for key, values in versions.items():
         if len(values) == 1:

@@ -119,7 +119,7 @@ def test_what_is_equal_is_listed_and_what_is_not_told(study):
     results, page = study()
     text = plain(page)
     assert "the records say: initial weights, chips and their normalisation, model, order of chips" in text
-    assert "Not equal, since each framework runs in its own environment: python." in text
+    assert "Software that differs between the frameworks' environments: python." in text
     assert "Recorded by one framework alone: torch (torch 1.0) and caffe2 (caffe2 1.0)." in text
     weights = results.equal.what == "initial weights"
     results.equal = results.equal.assign(equal=~weights, values=np.where(weights, "torch: a; caffe2: b", ""))
@@ -171,5 +171,8 @@ def test_numbers_have_three_digits(value, text):
 def test_intervals_are_in_brackets():
     assert findings.span(-0.5, -0.75, 0.25, sign=True) == ("−0.500 (−0.750 to 0.250)", -0.5)
     assert findings.span(0.5, float("nan"), float("nan"), sign=True)[0] == "+0.500"
+    assert findings.ratio_span(2.0, 1.5, 2.5)[0] == "2.00 (1.50 to 2.50)"
+    assert findings.ratio_span(2.0, 1e-9, 1e9)[0] == "2.00 (below 0.01 to above 100)"
+    assert findings.ratio_span(2.0, float("nan"), float("nan"))[0] == "2.00"
     assert findings.listing(["a"]) == "a"
     assert findings.listing("abc") == "a, b and c"
