@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,8 @@ def study(made_run, tmp_path, monkeypatch):
 
 def plain(page: str) -> str:
     """The page's words."""
-    return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"<(style|script|svg).*?</\\1>", " ", page, flags=re.S)).split())
+    without = re.sub(r"<(style|script|svg)\b.*?</\1>", " ", page, flags=re.S)
+    return html.unescape(" ".join(re.sub(r"<[^>]*>", " ", without).split()))
 
 
 def test_the_page_answers_with_the_numbers_of_the_tables(study):
