@@ -8,10 +8,11 @@ In a study, under `models:` of an experiment:
       settings: { width: 16 }               keyword arguments of every factory
       multiple: 8                           rows and columns of an image must be multiples of this; 1
 
-factory(bands, classes, **settings) is called after the framework's seed is set from the run's, and returns what RETURNS
-says. Loss, optimizer, batches, checkpoints and metrics are those of every model;
-weights have the names and layouts of the module itself, so that frameworks do not start from the same ones. Modules are
-found where Python finds them (installed, or on PYTHONPATH), and in the working directory.
+factory(bands, classes, **settings) is called after the framework's seed is set from the run's (in JAX, which has none,
+with the keyword argument `key`, a jax.random.key of it), and returns what RETURNS says. Loss, optimizer, batches,
+checkpoints and metrics are those of every model; weights have the names and layouts of the module itself, so that
+frameworks do not start from the same ones. Modules are found where Python finds them (installed, or on PYTHONPATH), and
+in the working directory.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ RETURNS = {
     "torch": "a torch.nn.Module: images (n, bands, rows, cols) -> logits (n, classes) or (n, classes, rows, cols)",
     "tensorflow": (
         "a tf.keras.Model that is built, or a tf.Module with __call__(images, training): images "
+        "(n, rows, cols, bands) -> logits (n, classes) or (n, rows, cols, classes)"
+    ),
+    "jax": (
+        "a pair (parameters, apply): a dict of float32 arrays by name, and apply(parameters, images, training): images "
         "(n, rows, cols, bands) -> logits (n, classes) or (n, rows, cols, classes)"
     ),
 }

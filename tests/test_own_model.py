@@ -87,6 +87,36 @@ class Plain(tf.Module):
             self.calls.assign_add(1)
         return tf.reduce_mean(images, [1, 2]) @ self.weight + self.bias
 """
+JAX = """
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+def net(bands, classes, width, dense, key):
+    first, last = jax.random.split(key)
+    parameters = {
+        "first": jax.random.normal(first, (3, 3, bands, width)) * 0.3,
+        "bias": jnp.zeros(width),
+        "last": jax.random.normal(last, (width, classes)) * 0.3,
+    }
+
+    def apply(parameters, images, training):
+        axes = ("NHWC", "HWIO", "NHWC")
+        x = lax.conv_general_dilated(images, parameters["first"], (1, 1), "SAME", dimension_numbers=axes)
+        x = jax.nn.relu(x + parameters["bias"]) @ parameters["last"]
+        return x if dense else x.mean((1, 2))
+
+    return parameters, apply
+
+def chips(bands, classes, *, key, width=4):
+    return net(bands, classes, width, False, key)
+
+def pixels(bands, classes, *, key, width=4):
+    return net(bands, classes, width, True, key)
+
+def three(bands, classes, *, key):
+    return 1, 2, 3
+"""
 FACTORY = {"classification": "chips", "segmentation": "pixels"}
 
 
@@ -98,6 +128,7 @@ def package(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text("")
     (folder / "nets.py").write_text(TORCH)
     (folder / "layers.py").write_text(TENSORFLOW)
+    (folder / "functions.py").write_text(JAX)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(timing, "LATENCY_SECONDS", 0.0)
@@ -106,7 +137,7 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-MODULES = {"torch": "nets", "tensorflow": "layers"}
+MODULES = {"torch": "nets", "tensorflow": "layers", "jax": "functions"}
 
 
 def settings(entry="mine.nets:chips", framework="torch", **others):
@@ -129,8 +160,8 @@ def own(study, package):
     return prepare
 
 
-# 6 x 3 x 9 + 6 + 6 + 2 x 6 + 2, and in PyTorch the unused 2 x 2 + 2
-PARAMETERS = {"torch": 188 + 6, "tensorflow": 188}
+# 6 x 3 x 9 + 6 + 6 + 2 x 6 + 2, and in PyTorch the unused 2 x 2 + 2; 6 x 3 x 9 + 6 + 2 x 6
+PARAMETERS = {"torch": 188 + 6, "tensorflow": 188, "jax": 180}
 
 
 @pytest.mark.parametrize("framework", MODULES)
@@ -150,6 +181,9 @@ def test_it_trains_and_the_record_says_that_it_is_not_weight_identical(own, task
         assert list(kept)[:3] == ["first.weight", "norm.weight", "norm.bias"]
         assert kept["first.weight"].shape == (6, 3, 3, 3)
         assert kept["norm.num_batches_tracked"].dtype == np.int64
+    elif framework == "jax":
+        assert list(kept) == ["first", "bias", "last"]
+        assert kept["first"].shape == (3, 3, 3, 6)
     else:
         assert list(kept)[:4] == ["0.kernel", "1.gamma", "2.beta", "3.moving_mean"]
         assert kept["0.kernel"].shape == (3, 3, 3, 6)
@@ -218,6 +252,9 @@ def test_predictions_read_the_checkpoint_back(own, framework):
     if framework == "torch":
         first, scale, bias, mean, variance, _, head, shift = list(kept.values())[:8]
         first, head, eps = first.transpose(2, 3, 1, 0), head[:, :, 0, 0].T, 1e-5
+    elif framework == "jax":
+        first, bias, head = kept.values()
+        scale, mean, variance, eps, shift = 1, 0, 1, 0, 0
     else:
         first, scale, bias, mean, variance, _, head, shift = kept.values()
         head, eps = head[0, 0], 1e-3
@@ -275,6 +312,17 @@ def test_what_tensorflow_refuses(own):
         train(**arguments)
     arguments["settings"]["precision"] = "bfloat16"
     with pytest.raises(ValueError, match="precision 'bfloat16': in TensorFlow a model of your own decides that itself"):
+        train(**arguments)
+
+
+def test_what_jax_refuses(own):
+    arguments = own("classification", "jax", "three")
+    with pytest.raises(
+        ValueError, match=r"mine\.functions:three returned another pair than a pair \(parameters, apply\)"
+    ):
+        train(**arguments)
+    arguments["settings"]["precision"] = "bfloat16"
+    with pytest.raises(ValueError, match="precision 'bfloat16': in JAX a model of your own decides that itself"):
         train(**arguments)
 
 

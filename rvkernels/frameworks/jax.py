@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jaxlib
 from jax import lax
 
+from rvkernels import own_model
 from rvkernels import weights as weight_files
 from rvkernels.frameworks import Contract, check_state
 from rvkernels.models import (
@@ -31,10 +32,12 @@ from rvkernels.models import (
     Layer,
     Locations,
     MaxPool,
+    OwnModel,
     Relu,
     Resize,
     inputs_of,
     trained,
+    weight_shapes,
 )
 
 # GPUs compute products of float32 with fewer bits otherwise.
@@ -42,6 +45,8 @@ _EXACT = lax.Precision.HIGHEST
 _IMAGES = ("NHWC", "HWIO", "NHWC")
 
 Arrays = dict[str, jax.Array]
+# weights, images, training -> logits, new running statistics
+Forward = Callable[[Arrays, jax.Array, bool], tuple[jax.Array, Arrays]]
 
 # The number of threads that XLA's CPU client of this process was started with; None before the start.
 _threads: int | None = None
@@ -56,7 +61,7 @@ class Framework(Contract):
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | OwnModel,
         weights: dict[str, np.ndarray],
         loss: dict,
         optimizer: dict,
@@ -74,7 +79,17 @@ class Framework(Contract):
             raise ValueError(
                 f"device {device!r}: JAX {jax.__version__} finds no CUDA device; use device 'cpu'"
             ) from error
-        self._functions = _functions(graph, _frozen(self._loss), device, precision)
+        self._own = isinstance(graph, OwnModel)
+        if self._own and precision != "float32":
+            raise ValueError(f"precision {precision!r}: in JAX a model of your own decides that itself; use 'float32'")
+        if self._own:
+            start, forward = _own_forward(graph, int(weights.get("seed", 0)))
+            weights = start if set(weights) == {"seed"} else weights
+            self._shapes = {name: array.shape for name, array in start.items()}
+            self._functions = _compiled(forward, graph.task, self._loss, device)
+        else:
+            self._shapes = weight_shapes(graph)
+            self._functions = _functions(graph, _frozen(self._loss), device, precision)
         self._update = _update(_frozen(self._optimizer), device)
         self.load(weights)
 
@@ -91,7 +106,7 @@ class Framework(Contract):
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
         self._check(images, targets)
         loss, gradients, _ = self._functions.differentiate(self._weights, self._running, images, targets)
-        return float(loss), {name: _outward(gradients[name]) for name in self._names if trained(name)}
+        return float(loss), {name: self._outward(gradients[name]) for name in self._shapes if name in gradients}
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32, in inference mode, in the form that Graph.output describes."""
@@ -100,30 +115,35 @@ class Framework(Contract):
 
     def weights(self) -> dict[str, np.ndarray]:
         """Copies, float32, under canonical names and in canonical layouts."""
-        return {n: _outward(self._weights[n] if trained(n) else self._running[n]) for n in self._names}
+        arrays = {**self._weights, **self._running}
+        return {name: self._outward(arrays[name]) for name in self._shapes}
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of what the optimizer keeps between steps; see frameworks/__init__.py."""
         if not self._steps:
             return {}
-        found = {f"{part}/{n}": _outward(array) for part, kept in self._kept.items() for n, array in kept.items()}
+        found = {f"{part}/{n}": self._outward(array) for part, kept in self._kept.items() for n, array in kept.items()}
         if self._optimizer["name"] == "adamw":
             found["t"] = np.array(self._steps, dtype=np.int64)
         return found
 
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
-        weight_files.check(self._graph, weights)
-        parts = check_state(state, self._optimizer, weights)
-        self._names = list(weights)
-        self._weights = {name: self._inward(array) for name, array in weights.items() if trained(name)}
-        self._running = {name: self._inward(array) for name, array in weights.items() if not trained(name)}
+        weight_files.check_shapes(self._shapes, weights)
+        fitted = [name for name in self._shapes if self._own or trained(name)]
+        parts = check_state(state, self._optimizer, weights, fitted)
+        self._weights = {name: self._inward(weights[name]) for name in fitted}
+        self._running = {name: self._inward(weights[name]) for name in self._shapes if name not in self._weights}
         self._kept = {
             part: {n: self._inward(state[f"{part}/{n}"] if state else np.zeros_like(weights[n])) for n in self._weights}
             for part in parts
         }
         # Only AdamW's update reads the number of steps; for SGD it says whether there is a state.
         self._steps = int(state.get("t", 1)) if state else 0
+
+    def parameters(self) -> int:
+        """Numbers that training fits."""
+        return sum(array.size for array in self._weights.values())
 
     def wait(self) -> None:
         """Return when the device has finished."""
@@ -142,16 +162,30 @@ class Framework(Contract):
         return found
 
     def _inward(self, array: np.ndarray) -> jax.Array:
-        """A float32 copy on the device: convolution weights (kh, kw, in, out), dense ones (in, out)."""
-        axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim)
-        moved = np.ascontiguousarray(array.transpose(axes), dtype=np.float32)
+        """A float32 copy on the device: a graph's convolution weights (kh, kw, in, out), dense ones (in, out)."""
+        axes = None if self._own else {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim)
+        moved = np.ascontiguousarray(array if axes is None else array.transpose(axes), dtype=np.float32)
         return jax.device_put(moved, self._device, may_alias=False)  # the update writes over it
 
+    def _outward(self, array: jax.Array) -> np.ndarray:
+        """A C-contiguous NumPy copy in the canonical layout."""
+        axes = None if self._own else {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim)
+        return np.array(array if axes is None else np.asarray(array).transpose(axes), order="C")
 
-def _outward(array: jax.Array) -> np.ndarray:
-    """A C-contiguous NumPy copy in the canonical layout."""
-    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim)
-    return np.array(np.asarray(array).transpose(axes), order="C")
+
+def _own_forward(model: OwnModel, seed: int) -> tuple[dict[str, np.ndarray], Forward]:
+    """The user's initial weights and function."""
+    made = own_model.make(model, "jax", tuple, key=jax.random.key(seed))
+    if len(made) != 2 or not isinstance(made[0], dict) or not callable(made[1]):
+        raise ValueError(
+            f"model {model.name!r}: {model.entry('jax')} returned another pair than {own_model.RETURNS['jax']}"
+        )
+    parameters, apply = made
+
+    def forward(weights: Arrays, images: jax.Array, training: bool) -> tuple[jax.Array, Arrays]:
+        return apply(weights, images, training).astype(jnp.float32), {}
+
+    return {name: np.asarray(array, np.float32) for name, array in parameters.items()}, forward
 
 
 def _start(threads: int) -> None:
@@ -190,13 +224,20 @@ class _Functions(NamedTuple):
 
 @functools.cache
 def _functions(graph: Graph, loss: tuple, device: str, precision: str) -> _Functions:
-    settings, number = dict(loss), jnp.dtype(precision)
+    number = jnp.dtype(precision)
 
+    def forward(weights: Arrays, images: jax.Array, training: bool) -> tuple[jax.Array, Arrays]:
+        return _forward(graph, weights, images, number, training=training)
+
+    return _compiled(forward, graph.task, dict(loss), device)
+
+
+def _compiled(forward: Forward, task: str, loss: dict[str, Any], device: str) -> _Functions:
     def value(weights: Arrays, running: Arrays, images: jax.Array, targets: tuple) -> tuple[jax.Array, Arrays]:
-        logits, moved = _forward(graph, {**weights, **running}, images, number, training=True)
-        if graph.task == "detection":
-            return _detection(logits, targets[0], targets[1], settings), moved
-        return _classes(logits, targets[0], settings), moved
+        logits, moved = forward({**weights, **running}, images, True)
+        if task == "detection":
+            return _detection(logits, targets[0], targets[1], loss), moved
+        return _classes(logits, targets[0], loss), moved
 
     def differentiate(
         weights: Arrays, running: Arrays, images: jax.Array, targets: tuple
@@ -205,7 +246,7 @@ def _functions(graph: Graph, loss: tuple, device: str, precision: str) -> _Funct
         return found, gradients, moved
 
     def predict(weights: Arrays, running: Arrays, images: jax.Array) -> jax.Array:
-        return _forward(graph, {**weights, **running}, images, number, training=False)[0]
+        return forward({**weights, **running}, images, False)[0]
 
     return _Functions(_jit(differentiate, device), _jit(predict, device))
 
@@ -222,7 +263,7 @@ def _update(optimizer: tuple, device: str) -> Callable[..., tuple[Arrays, dict[s
         after: Arrays = {}
         parts: dict[str, Arrays] = {part: {} for part in kept}
         for name, weight in weights.items():
-            decay = settings["weight_decay"] if name.endswith(".weight") else 0.0
+            decay = settings["weight_decay"] if weight.ndim > 1 else 0.0  # of a graph: names that end in .weight
             before = {part: kept[part][name] for part in kept}
             after[name], new = rule(weight, gradients[name], before, rates, decay, settings)
             for part, array in new.items():
