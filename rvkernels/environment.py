@@ -40,14 +40,16 @@ def enter(framework: str, threads: int, arguments: list[str]) -> None:
     """Make this process one that runs `framework`: to be called before anything numerical is imported.
 
     Sets the number of threads (0: all cores that this process may use) and how they wait, the same for every framework;
-    OMP_WAIT_POLICY stays as it is when it is set. A framework that has its own environment goes on there, as `rvk` with
-    `arguments` in place of this program.
+    OMP_WAIT_POLICY and GOMP_SPINCOUNT stay as they are when one is set. A framework that has its own environment goes
+    on there, as `rvk` with `arguments` in place of this program.
     """
     threads = threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
-    # By default OpenMP's waiting threads spin, and so keep other jobs and the thread that prepares batches from a core:
-    # measured on two busy cores, a step takes several times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP's waiting threads spin for milliseconds by default, and so keep other jobs and the thread that prepares
+    # batches from a core; with OMP_WAIT_POLICY=PASSIVE they sleep at once, and on idle cores a step takes up to half as
+    # long again. Spinning for tens of microseconds costs little in either case.
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ["GOMP_SPINCOUNT"] = "10000"
     environment = home(framework)
     if environment == Path(sys.prefix):
         return

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-# As rvkernels.environment.enter does, before anything numerical is imported.
+# Tests run beside other work; see rvkernels.environment.enter. To be set before anything numerical is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hypothesis

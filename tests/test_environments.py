@@ -351,7 +351,8 @@ from rvkernels import cli
 
 def enter(*arguments):
     original(*arguments)
-    print(os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"], "numpy" in sys.modules)
+    waiting = [os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")]
+    print(os.environ["OMP_NUM_THREADS"], *waiting, "numpy" in sys.modules)
 
 def train(a):
     print("trains")
@@ -361,9 +362,11 @@ files = [f"--{{name}}=settings.json" for name in ("settings", "dataset", "chips"
 cli.main(["train", "--framework", "torch", "--model", "cnn", "--seed", "0", "--threads", "{threads}", *files])
 """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert enter(code).split() == [str(expected), "PASSIVE", "False", "trains"]
-    assert enter(code, OMP_WAIT_POLICY="ACTIVE").split() == [str(expected), "ACTIVE", "False", "trains"]
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert enter(code).split() == [str(expected), "None", "10000", "False", "trains"]
+    assert enter(code, OMP_WAIT_POLICY="ACTIVE").split() == [str(expected), "ACTIVE", "None", "False", "trains"]
+    assert enter(code, GOMP_SPINCOUNT="7").split() == [str(expected), "None", "7", "False", "trains"]
 
 
 def test_a_missing_framework_is_one_line_with_the_command_that_installs_it(monkeypatch, capsys):

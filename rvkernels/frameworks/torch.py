@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
 import re
 import warnings
@@ -87,7 +88,6 @@ class Framework(Contract):
         self._module = network.to(self._device, memory_format=torch.channels_last)
         self._tensors = self._module.tensors()
         self._fitted = {name: tensor for name, tensor in self._tensors.items() if tensor.requires_grad}
-        self._updater = self._make_optimizer()
         self._forward = _compiled(self._module, self._device) if compile else self._module
         self._class_weights = None
         if self._loss.get("class_weights") is not None:
@@ -158,7 +158,7 @@ class Framework(Contract):
         self._stepped = bool(state)
         if state and "random" in state:
             self._set_random(torch.from_numpy(np.array(state["random"])))
-        self._updater.state.clear()
+        self.__dict__.pop("_updater", None)
         for name, tensor in self._fitted.items():
             if not (state and parts):
                 continue
@@ -196,7 +196,9 @@ class Framework(Contract):
             found["device"] = torch.cuda.get_device_name()
         return found
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
+    @functools.cached_property
+    def _updater(self) -> torch.optim.Optimizer:
+        """Made when it is first used: torch.optim imports torch._dynamo, seconds that a prediction need not wait."""
         fitted, decay = self._fitted.values(), self._optimizer["weight_decay"]
         groups = [
             # Of a graph those whose names end in .weight.
