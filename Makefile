@@ -24,7 +24,7 @@ bench-train: setup
 	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) --cores $(CORES) bench_train $(ARGS)
 
 test: setup
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable $(ARGS)
 ifeq ($(ARGS),)
 	@for own in .venv-*/; do \
 	  [ ! -d "$$own" ] || { name=$${own#.venv-}; $$own/bin/pytest tests/frameworks -k "$${name%/}"; } || exit 1; \
