@@ -119,7 +119,8 @@ def test_a_study_stops_before_its_first_job_when_a_framework_is_not_installed(tm
         "find = u.find_spec\n"
         "u.find_spec = lambda name, package=None: None if name == 'torch' else find(name, package)\n"
     )
-    paths = os.pathsep.join([str(hidden.parent), os.environ.get("PYTHONPATH", "")])
+    # No empty part: that is the working directory, whose source tree would hide the installed package.
+    paths = os.pathsep.join(filter(None, [str(hidden.parent), os.environ.get("PYTHONPATH")]))
     arguments = ("--cores", "1", "--configfile", ROOT / "config/smoke.yaml", "--directory", tmp_path / "work")
     done = snakemake(*arguments, PYTHONPATH=paths)
     assert done.returncode == 1
