@@ -381,6 +381,8 @@ def _compiled(module: nn.Module, device: torch.device) -> Callable[[torch.Tensor
             torch.compile(lambda x: x * 2 + 1, dynamic=False)(torch.ones(2, device=device))
     except Exception as error:  # the compiler behind torch.compile documents no class of errors
         reason = str(error).strip().splitlines()[0]
+        if " " in torch.__file__:
+            reason = f"it cannot link PyTorch's libraries in a folder whose path holds a space ({reason})"
         raise ValueError(f"compile is asked for, but torch.compile does not work on this machine: {reason}") from error
     return torch.compile(module, dynamic=False)
 
@@ -501,6 +503,8 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
+        if " " in torch.__file__:
+            reason = f"it cannot link PyTorch's libraries in a folder whose path holds a space ({reason})"
         raise ValueError(f"{path}: not a state_dict that torch.load reads with weights_only=True: {reason}") from None
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
