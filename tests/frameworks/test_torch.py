@@ -66,7 +66,11 @@ def test_compile_without_a_compiler_is_an_error(monkeypatch):
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch, "__file__", "/env/torch/__init__.py")
     with pytest.raises(ValueError, match=r"compile is asked for, but .* on this machine: no C\+\+ compiler$"):
+        model(compile=True)
+    monkeypatch.setattr(torch, "__file__", "/my env/torch/__init__.py")
+    with pytest.raises(ValueError, match=r"in a folder whose path holds a space \(no C\+\+ compiler\)$"):
         model(compile=True)
 
 
