@@ -1,12 +1,62 @@
-// RVK_CLONES before a function compiles it for several instruction sets; the loader picks the widest the CPU has.
+// Instruction sets, chosen at run time: one build serves every x86-64 machine, other architectures get the plain loops.
+//
+// dispatch([=]() RVK_INLINE { loop }) compiles the loop for each level and runs it at the widest one the CPU has. What
+// the loop calls must be RVK_INLINE, too, or it stays at the baseline; variables are captured by value, since a loop
+// that writes bytes would otherwise have to reload them. Functions that use intrinsics carry RVK_V3, RVK_V4 or RVK_VBMI
+// and are called only when isa() is at least that level.
 #pragma once
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(RVK_NO_CLONES)
-#if __GNUC__ >= 12
-#define RVK_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else  // knows no levels here
-#define RVK_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
+#include <utility>
+
+#define RVK_INLINE __attribute__((always_inline))
+
+#if defined(__x86_64__)
+#define RVK_V3_FEATURES "avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt"
+#define RVK_V4_FEATURES RVK_V3_FEATURES ",avx512f,avx512bw,avx512cd,avx512dq,avx512vl"
+#define RVK_VBMI_FEATURES RVK_V4_FEATURES ",avx512vbmi,avx512vbmi2,avx512vnni,avx512bitalg,avx512vpopcntdq"
+#define RVK_V3 __attribute__((target(RVK_V3_FEATURES)))
+#define RVK_V4 __attribute__((target(RVK_V4_FEATURES)))
+#define RVK_VBMI __attribute__((target(RVK_VBMI_FEATURES)))
 #else
-#define RVK_CLONES
+#define RVK_V3
+#define RVK_V4
+#define RVK_VBMI
 #endif
+
+namespace rvk {
+
+// v3 and v4 are the levels of the x86-64 psABI; vbmi is v4 with the byte instructions of Ice Lake and Zen 4.
+enum class Isa { baseline, v3, v4, vbmi };
+
+// The widest level of this CPU, or the one that the environment variable RVK_ISA names if that is lower. Read once.
+Isa isa();
+const char* isa_name(Isa level);
+
+namespace isa_detail {
+
+template <typename F>
+RVK_V3 auto on_v3(F f) {
+  return f();
+}
+
+template <typename F>
+RVK_V4 auto on_v4(F f) {
+  return f();
+}
+
+}  // namespace isa_detail
+
+template <typename F>
+auto dispatch(F f) {
+  switch (isa()) {
+    case Isa::vbmi:
+    case Isa::v4:
+      return isa_detail::on_v4(std::move(f));
+    case Isa::v3:
+      return isa_detail::on_v3(std::move(f));
+    default:
+      return f();
+  }
+}
+
+}  // namespace rvk

@@ -57,23 +57,25 @@ struct Taps {
   explicit Taps(size_t n) : top_left(n), top_right(n), bottom_left(n), bottom_right(n), x(n), y(n) {}
 };
 
-RVK_CLONES void find_taps(const Line& line, int64_t rows, int64_t cols, int64_t bands, int32_t* __restrict top_left,
-                          int32_t* __restrict top_right, int32_t* __restrict bottom_left,
-                          int32_t* __restrict bottom_right, float* __restrict wx, float* __restrict wy) {
-  const auto last_row = static_cast<int32_t>(rows - 1), last_col = static_cast<int32_t>(cols - 1);
-  const auto row_step = static_cast<int32_t>(cols * bands), col_step = static_cast<int32_t>(bands);
-  int64_t y = line.y + line.begin * line.dy - kHalf, x = line.x + line.begin * line.dx - kHalf;
-  for (int64_t c = line.begin; c < line.end; ++c, y += line.dy, x += line.dx) {
-    const auto row = static_cast<int32_t>(y >> 32), col = static_cast<int32_t>(x >> 32);
-    wy[c] = static_cast<float>(static_cast<int32_t>((y & (kOne - 1)) >> 8)) * 0x1p-24f;
-    wx[c] = static_cast<float>(static_cast<int32_t>((x & (kOne - 1)) >> 8)) * 0x1p-24f;
-    const int32_t top = std::max(row, 0) * row_step, bottom = std::min(row + 1, last_row) * row_step;
-    const int32_t left = std::max(col, 0) * col_step, right = std::min(col + 1, last_col) * col_step;
-    top_left[c] = top + left;
-    top_right[c] = top + right;
-    bottom_left[c] = bottom + left;
-    bottom_right[c] = bottom + right;
-  }
+void find_taps(const Line& line, int64_t rows, int64_t cols, int64_t bands, int32_t* __restrict top_left,
+               int32_t* __restrict top_right, int32_t* __restrict bottom_left, int32_t* __restrict bottom_right,
+               float* __restrict wx, float* __restrict wy) {
+  dispatch([=]() RVK_INLINE {
+    const auto last_row = static_cast<int32_t>(rows - 1), last_col = static_cast<int32_t>(cols - 1);
+    const auto row_step = static_cast<int32_t>(cols * bands), col_step = static_cast<int32_t>(bands);
+    int64_t y = line.y + line.begin * line.dy - kHalf, x = line.x + line.begin * line.dx - kHalf;
+    for (int64_t c = line.begin; c < line.end; ++c, y += line.dy, x += line.dx) {
+      const auto row = static_cast<int32_t>(y >> 32), col = static_cast<int32_t>(x >> 32);
+      wy[c] = static_cast<float>(static_cast<int32_t>((y & (kOne - 1)) >> 8)) * 0x1p-24f;
+      wx[c] = static_cast<float>(static_cast<int32_t>((x & (kOne - 1)) >> 8)) * 0x1p-24f;
+      const int32_t top = std::max(row, 0) * row_step, bottom = std::min(row + 1, last_row) * row_step;
+      const int32_t left = std::max(col, 0) * col_step, right = std::min(col + 1, last_col) * col_step;
+      top_left[c] = top + left;
+      top_right[c] = top + right;
+      bottom_left[c] = bottom + left;
+      bottom_right[c] = bottom + right;
+    }
+  });
 }
 
 using Float4 = float __attribute__((vector_size(16)));
@@ -163,32 +165,32 @@ inline __attribute__((always_inline)) void with_bands(int64_t bands, F&& f) {
   }
 }
 
-// One cloned function per pixel type, since target_clones does not reach into templates.
-#define RVK_SAMPLERS(T)                                                                                                \
-  RVK_CLONES void interpolate(const T* chip, int64_t size, const Taps& taps, const Line& line, int64_t bands,          \
-                              float* values) {                                                                         \
-    with_bands(                                                                                                        \
-        bands, [&](auto b)                                                                                             \
-                   __attribute__((always_inline)) { blend_taps(chip, size, taps, line.begin, line.end, b, values); }); \
-  }                                                                                                                    \
-  RVK_CLONES void take(const T* from, int64_t step, int64_t count, int64_t bands, float* values) {                     \
-    with_bands(                                                                                                        \
-        bands, [&](auto b) __attribute__((always_inline)) { take_pixels(from, step, count, b, values); });             \
-  }
-RVK_SAMPLERS(uint8_t)
-RVK_SAMPLERS(uint16_t)
-RVK_SAMPLERS(float)
-#undef RVK_SAMPLERS
-
-RVK_CLONES void take_labels(const uint8_t* chip, int64_t cols, const Line& line, int64_t out_cols, uint8_t* to) {
-  std::fill(to, to + line.begin, uint8_t{255});
-  for (int64_t c = line.begin; c < line.end; ++c)
-    to[c] = chip[((line.y + c * line.dy) >> 32) * cols + ((line.x + c * line.dx) >> 32)];
-  std::fill(to + line.end, to + out_cols, uint8_t{255});
+template <typename T>
+void interpolate(const T* chip, int64_t size, const Taps& taps, const Line& line, int64_t bands, float* values) {
+  dispatch([=, &taps]() RVK_INLINE {
+    with_bands(bands, [&](auto b) RVK_INLINE { blend_taps(chip, size, taps, line.begin, line.end, b, values); });
+  });
 }
 
-RVK_CLONES void multiply_add(float* values, int64_t count, float gain, const float* offset) {
-  for (int64_t i = 0; i < count; ++i) values[i] = values[i] * gain + offset[i];
+template <typename T>
+void take(const T* from, int64_t step, int64_t count, int64_t bands, float* values) {
+  dispatch(
+      [=]() RVK_INLINE { with_bands(bands, [&](auto b) RVK_INLINE { take_pixels(from, step, count, b, values); }); });
+}
+
+void take_labels(const uint8_t* chip, int64_t cols, const Line& line, int64_t out_cols, uint8_t* to) {
+  dispatch([=]() RVK_INLINE {
+    std::fill(to, to + line.begin, uint8_t{255});
+    for (int64_t c = line.begin; c < line.end; ++c)
+      to[c] = chip[((line.y + c * line.dy) >> 32) * cols + ((line.x + c * line.dx) >> 32)];
+    std::fill(to + line.end, to + out_cols, uint8_t{255});
+  });
+}
+
+void multiply_add(float* values, int64_t count, float gain, const float* offset) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) values[i] = values[i] * gain + offset[i];
+  });
 }
 
 void raise_to(float* values, int64_t count, float gamma, float peak) {
@@ -197,42 +199,50 @@ void raise_to(float* values, int64_t count, float gamma, float peak) {
     values[i] = peak * std::pow(std::min(std::max(values[i] * inverse, 0.0f), 1.0f), gamma);
 }
 
-RVK_CLONES void turn_colours(float* values, int64_t count, int64_t bands, const float* m) {
-  for (int64_t c = 0; c < count; ++c) {
-    float* v = values + c * bands;
-    const float r = v[0], g = v[1], b = v[2];
-    v[0] = m[0] * r + m[1] * g + m[2] * b;
-    v[1] = m[3] * r + m[4] * g + m[5] * b;
-    v[2] = m[6] * r + m[7] * g + m[8] * b;
-  }
+void turn_colours(float* values, int64_t count, int64_t bands, const float* m) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t c = 0; c < count; ++c) {
+      float* v = values + c * bands;
+      const float r = v[0], g = v[1], b = v[2];
+      v[0] = m[0] * r + m[1] * g + m[2] * b;
+      v[1] = m[3] * r + m[4] * g + m[5] * b;
+      v[2] = m[6] * r + m[7] * g + m[8] * b;
+    }
+  });
 }
 
 // Two taps of a symmetric filter, at the same distance from the middle.
-RVK_CLONES void add_taps(float* to, const float* low, const float* high, int64_t count, float weight) {
-  for (int64_t i = 0; i < count; ++i) to[i] = to[i] + weight * (low[i] + high[i]);
+void add_taps(float* to, const float* low, const float* high, int64_t count, float weight) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) to[i] = to[i] + weight * (low[i] + high[i]);
+  });
 }
 
-RVK_CLONES void scale_to(float* to, const float* from, int64_t count, float weight) {
-  for (int64_t i = 0; i < count; ++i) to[i] = weight * from[i];
+void scale_to(float* to, const float* from, int64_t count, float weight) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) to[i] = weight * from[i];
+  });
 }
 
 // Adds to values[begin, end) of a row whose noise starts at block `first`.
-RVK_CLONES void add_noise(float* values, int64_t begin, int64_t end, float strength, uint32_t first, uint32_t op,
-                          uint32_t sample, uint32_t epoch, PhiloxKey key) {
-  float steps[128];
-  for (int64_t at = begin & ~int64_t{3}; at < end; at += 128) {
-    uint32_t words[128];
-    philox_32(first + static_cast<uint32_t>(at / 4), op, sample, epoch, key, words);
-    for (int i = 0; i < 128; ++i) {
-      const uint32_t pairs = (words[i] & 0x00FF00FF) + ((words[i] >> 8) & 0x00FF00FF);
-      steps[i] = static_cast<float>(static_cast<int32_t>((pairs & 0xFFFF) + (pairs >> 16)) - 510) * strength;
+void add_noise(float* values, int64_t begin, int64_t end, float strength, uint32_t first, uint32_t op, uint32_t sample,
+               uint32_t epoch, PhiloxKey key) {
+  dispatch([=]() RVK_INLINE {
+    float steps[128];
+    for (int64_t at = begin & ~int64_t{3}; at < end; at += 128) {
+      uint32_t words[128];
+      philox_32(first + static_cast<uint32_t>(at / 4), op, sample, epoch, key, words);
+      for (int i = 0; i < 128; ++i) {
+        const uint32_t pairs = (words[i] & 0x00FF00FF) + ((words[i] >> 8) & 0x00FF00FF);
+        steps[i] = static_cast<float>(static_cast<int32_t>((pairs & 0xFFFF) + (pairs >> 16)) - 510) * strength;
+      }
+      if (at >= begin && at + 128 <= end) {
+        for (int64_t i = 0; i < 128; ++i) values[at + i] += steps[i];
+      } else {
+        for (int64_t i = std::max(at, begin); i < std::min(at + 128, end); ++i) values[i] += steps[i - at];
+      }
     }
-    if (at >= begin && at + 128 <= end) {
-      for (int64_t i = 0; i < 128; ++i) values[at + i] += steps[i];
-    } else {
-      for (int64_t i = std::max(at, begin); i < std::min(at + 128, end); ++i) values[i] += steps[i - at];
-    }
-  }
+  });
 }
 
 // Row buffers of one thread.

@@ -14,8 +14,10 @@ namespace {
 
 constexpr int64_t kStrip = 32;  // rows per piece of work
 
-RVK_CLONES void accumulate(const float* scores, const float* window, float window_row, int64_t n, float* total) {
-  for (int64_t i = 0; i < n; ++i) total[i] += (window_row * window[i]) * scores[i];
+void accumulate(const float* scores, const float* window, float window_row, int64_t n, float* total) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < n; ++i) total[i] += (window_row * window[i]) * scores[i];
+  });
 }
 
 // The part [begin, end) of a chip's axis that counts, for a chip at `at` on a canvas axis of `length`.

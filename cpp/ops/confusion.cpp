@@ -17,8 +17,8 @@ constexpr int64_t kSmallSide = 64;   // up to this side, four tables fit in the 
 
 // Two extra rows and columns hold what is left out (`classes`) and what is no label at all (`classes + 1`).
 template <typename T>
-inline void cells_body(const T* truth, const T* predicted, int64_t n, T classes, T truth_ignore, T predicted_ignore,
-                       uint32_t* cell) {
+inline RVK_INLINE void cells_body(const T* truth, const T* predicted, int64_t n, T classes, T truth_ignore,
+                                  T predicted_ignore, uint32_t* cell) {
   const auto side = static_cast<uint32_t>(classes) + 2;
   const auto dropped = static_cast<uint32_t>(classes);
   for (int64_t i = 0; i < n; ++i) {
@@ -33,17 +33,10 @@ inline void cells_body(const T* truth, const T* predicted, int64_t n, T classes,
   }
 }
 
-RVK_CLONES void cells(const uint8_t* t, const uint8_t* p, int64_t n, uint8_t classes, uint8_t ti, uint8_t pi,
-                      uint32_t* cell) {
-  cells_body(t, p, n, classes, ti, pi, cell);
-}
-RVK_CLONES void cells(const int32_t* t, const int32_t* p, int64_t n, int32_t classes, int32_t ti, int32_t pi,
-                      uint32_t* cell) {
-  cells_body(t, p, n, classes, ti, pi, cell);
-}
-RVK_CLONES void cells(const int64_t* t, const int64_t* p, int64_t n, int64_t classes, int64_t ti, int64_t pi,
-                      uint32_t* cell) {
-  cells_body(t, p, n, classes, ti, pi, cell);
+template <typename T>
+void cells(const T* truth, const T* predicted, int64_t n, T classes, T truth_ignore, T predicted_ignore,
+           uint32_t* cell) {
+  dispatch([=]() RVK_INLINE { cells_body(truth, predicted, n, classes, truth_ignore, predicted_ignore, cell); });
 }
 
 }  // namespace

@@ -9,18 +9,20 @@ namespace rvk {
 namespace {
 
 // One box against m boxes kept coordinate by coordinate, so that neighbours share a vector register.
-RVK_CLONES void row(const float* a, const float* ymin, const float* xmin, const float* ymax, const float* xmax,
-                    const float* area, int64_t m, float* out) {
-  const float y0 = a[0];
-  const float x0 = a[1];
-  const float y1 = a[2];
-  const float x1 = a[3];
-  const float area_a = box_area(a);
-  for (int64_t j = 0; j < m; ++j) {
-    const float inter = box_overlap(y0, y1, ymin[j], ymax[j]) * box_overlap(x0, x1, xmin[j], xmax[j]);
-    const float total = area_a + area[j] - inter;
-    out[j] = inter / (total > 0.0f ? total : 1.0f);
-  }
+void row(const float* a, const float* ymin, const float* xmin, const float* ymax, const float* xmax, const float* area,
+         int64_t m, float* out) {
+  dispatch([=]() RVK_INLINE {
+    const float y0 = a[0];
+    const float x0 = a[1];
+    const float y1 = a[2];
+    const float x1 = a[3];
+    const float area_a = box_area(a);
+    for (int64_t j = 0; j < m; ++j) {
+      const float inter = box_overlap(y0, y1, ymin[j], ymax[j]) * box_overlap(x0, x1, xmin[j], xmax[j]);
+      const float total = area_a + area[j] - inter;
+      out[j] = inter / (total > 0.0f ? total : 1.0f);
+    }
+  });
 }
 
 }  // namespace

@@ -9,35 +9,42 @@ namespace rvk {
 
 namespace {
 
-RVK_CLONES void widen_u8(const uint8_t* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
+void widen_u8(const uint8_t* from, int64_t count, float* to) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
+  });
 }
 
-RVK_CLONES void widen_u16(const uint16_t* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
+void widen_u16(const uint16_t* from, int64_t count, float* to) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
+  });
 }
 
-RVK_CLONES void write_interleaved(const float* values, int64_t count, const float* mean, const float* inverse,
-                                  float* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = (values[i] - mean[i]) * inverse[i];
+void write_interleaved(const float* values, int64_t count, const float* mean, const float* inverse, float* out) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) out[i] = (values[i] - mean[i]) * inverse[i];
+  });
 }
 
-RVK_CLONES void write_planar(const float* values, int64_t cols, int64_t bands, const float* mean, const float* inverse,
-                             float* out, int64_t plane) {
-  const auto write = [&](int64_t step) __attribute__((always_inline)) {
-    for (int64_t b = 0; b < step; ++b) {
-      float* row = out + b * plane;
-      for (int64_t c = 0; c < cols; ++c) row[c] = (values[c * step + b] - mean[b]) * inverse[b];
+void write_planar(const float* values, int64_t cols, int64_t bands, const float* mean, const float* inverse, float* out,
+                  int64_t plane) {
+  dispatch([=]() RVK_INLINE {
+    const auto write = [&](int64_t step) __attribute__((always_inline)) {
+      for (int64_t b = 0; b < step; ++b) {
+        float* row = out + b * plane;
+        for (int64_t c = 0; c < cols; ++c) row[c] = (values[c * step + b] - mean[b]) * inverse[b];
+      }
+    };
+    // A stride known when compiling lets the compiler load whole vectors and shuffle.
+    if (bands == 3) {
+      write(3);
+    } else if (bands == 4) {
+      write(4);
+    } else {
+      write(bands);
     }
-  };
-  // A stride known when compiling lets the compiler load whole vectors and shuffle.
-  if (bands == 3) {
-    write(3);
-  } else if (bands == 4) {
-    write(4);
-  } else {
-    write(bands);
-  }
+  });
 }
 
 }  // namespace

@@ -15,18 +15,20 @@ namespace {
 constexpr int64_t kGrain = 1 << 14;  // words a thread takes at a time; a multiple of the 128 words made at once
 
 // words[i] = number begin + i of the stream, for i < count; begin is a multiple of 4.
-RVK_CLONES void fill_words(const Stream& s, int64_t begin, int64_t count, uint32_t* words) {
-  const PhiloxKey key(s.seed);
-  for (int64_t i = 0; i < count; i += 128) {
-    const auto first = static_cast<uint32_t>((begin + i) / 4);
-    if (i + 128 <= count) {
-      philox_32(first, s.op, s.sample, s.epoch, key, words + i);
-    } else {
-      uint32_t last[128];
-      philox_32(first, s.op, s.sample, s.epoch, key, last);
-      std::copy(last, last + (count - i), words + i);
+void fill_words(const Stream& s, int64_t begin, int64_t count, uint32_t* words) {
+  dispatch([=]() RVK_INLINE {
+    const PhiloxKey key(s.seed);
+    for (int64_t i = 0; i < count; i += 128) {
+      const auto first = static_cast<uint32_t>((begin + i) / 4);
+      if (i + 128 <= count) {
+        philox_32(first, s.op, s.sample, s.epoch, key, words + i);
+      } else {
+        uint32_t last[128];
+        philox_32(first, s.op, s.sample, s.epoch, key, last);
+        std::copy(last, last + (count - i), words + i);
+      }
     }
-  }
+  });
 }
 
 }  // namespace
