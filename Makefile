@@ -11,6 +11,8 @@ CONFIG ?= config/config.yaml
 CORES ?= all
 ARGS ?=
 BIN := .venv/bin
+# What concerns frameworks, and so runs again in the environment of one that has its own.
+OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
 .PHONY: study bench-train test lint setup clean
 
@@ -27,7 +29,7 @@ test: setup
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable $(ARGS)
 ifeq ($(ARGS),)
 	@for own in .venv-*/; do \
-	  [ ! -d "$$own" ] || { name=$${own#.venv-}; $$own/bin/pytest tests/frameworks -k "$${name%/}"; } || exit 1; \
+	  [ ! -d "$$own" ] || { name=$${own#.venv-}; $$own/bin/pytest $(OWN_TESTS) -k "$${name%/}"; } || exit 1; \
 	done
 endif
 
