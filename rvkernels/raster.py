@@ -275,7 +275,7 @@ def _points(points: Sequence[Sequence[float]]) -> np.ndarray:
     except ValueError:  # some have a height, some not, or something is no point
         found = np.array([point[:2] for point in points if _is_point(point)])
     if found.shape[:1] != (len(points),) or found.ndim != 2 or found.shape[1] < 2 or found.dtype.kind not in "fiu":
-        bad = next(point for point in points if not _is_point(point))
+        bad = next((point for point in points if not _is_point(point)), points[0])
         raise ValueError(f"coordinates {bad!r} are not numbers x, y")
     return found[:, :2].astype(np.float64)
 

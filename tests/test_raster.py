@@ -224,7 +224,7 @@ def test_move_geometries_of_every_kind():
     assert moved[1]["coordinates"][0][0][1] == [11, 10]
     assert moved[2]["coordinates"] == [[], [[], [[10, 10], [11, 10], [11, 11], [10, 10]]]]
     assert moved[3]["geometries"][0]["coordinates"] == [[10, 10], [12, 12]]
-    for wrong in (["a", 1], [1], [[1, 2], [3]], [[1, 2], ["3", "4"]], [[0, 0], 5], 7):
+    for wrong in (["a", 1], [1], [[1, 2], [3]], [[1, 2], ["3", "4"]], [[0, 0], 5], 7, [[True, False]]):
         with pytest.raises(ValueError, match="are not numbers"):
             raster.move_geometries([{"type": "LineString", "coordinates": wrong}], lambda xy: xy)
 
