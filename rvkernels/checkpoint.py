@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -44,20 +45,8 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the whole file. FileNotFoundError when there is none; ValueError naming it when it is damaged."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; run `rvk train` first")
-    try:
-        # Every member is read, so that zip's CRC of each is checked here and not in the middle of a training.
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays.pop("meta")))
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError) as error:
-        raise ValueError(
-            f"{path}: not a readable checkpoint ({error}); delete it to train again from the start"
-        ) from None
-    if meta.pop("format", None) != FORMAT:
-        raise ValueError(f"{path}: a checkpoint of another format; delete it to train again from the start")
+    # Every member is read, so that zip's CRC of each is checked here and not in the middle of a training.
+    meta, arrays = _read(Path(path), lambda members: [name for name in members if name != "meta"])
     groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
     for name, array in arrays.items():
         group, _, rest = name.partition("/")
@@ -69,11 +58,21 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def read_meta(path: str | Path) -> dict:
     """`meta` alone, without reading the arrays. FileNotFoundError, or ValueError naming the file."""
-    path = Path(path)
+    return _read(Path(path), lambda members: [])[0]
+
+
+def _read(path: Path, wanted: Callable[[list[str]], list[str]]) -> tuple[dict, dict[str, np.ndarray]]:
+    """`meta` without the format, and those of the other members that `wanted` chooses."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; run `rvk train` first")
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return json.loads(str(file["meta"]))
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to train again") from None
+            meta = json.loads(str(file["meta"]))
+            arrays = {name: file[name] for name in wanted(file.files)}
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError) as error:
+        raise ValueError(
+            f"{path}: not a readable checkpoint ({error}); delete it to train again from the start"
+        ) from None
+    if meta.pop("format", None) != FORMAT:
+        raise ValueError(f"{path}: a checkpoint of another format; delete it to train again from the start")
+    return meta, arrays
