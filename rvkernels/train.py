@@ -26,7 +26,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -593,11 +592,6 @@ class Run:
             self.train_epoch(net)
             self.end_epoch(net)
         self.finish()
-
-
-def train(**arguments: Any) -> None:
-    """Train a model, or go on with a training that was interrupted: Run(**arguments).go()."""
-    Run(**arguments).go()
 
 
 def build_graph(

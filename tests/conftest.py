@@ -163,7 +163,7 @@ def _write_chips(folder, task, splits):
 
 @pytest.fixture
 def study(tmp_path):
-    """A function that writes chips, statistics and weights, and returns the arguments of rvkernels.train.train."""
+    """A function that writes chips, statistics and weights, and returns the arguments of rvkernels.train.Run."""
 
     def prepare(task="classification", splits=("train",) * 20 + ("val",) * 6 + ("test",) * 2, **settings):
         model, model_settings = TRAINED[task]

@@ -16,7 +16,7 @@ from rvkernels import weights as weight_files
 from rvkernels.checkpoint import read_checkpoint
 from rvkernels.models import shapes
 from rvkernels.study import Study
-from rvkernels.train import build_graph, train
+from rvkernels.train import Run, build_graph
 
 ROOT = Path(__file__).parents[1]
 TORCH = """
@@ -168,7 +168,7 @@ PARAMETERS = {"torch": 188 + 6, "tensorflow": 188, "jax": 180}
 @pytest.mark.parametrize("task", FACTORY)
 def test_it_trains_and_the_record_says_that_it_is_not_weight_identical(own, task, framework):
     arguments = own(task, framework, epochs=6, schedule={"name": "constant", "lr": 0.02})
-    train(**arguments)
+    Run(**arguments).go()
     out = Path(arguments["out"])
     record = json.loads((out / "record.json").read_text())
     assert record["weight_identical"] is False
@@ -196,7 +196,7 @@ class KilledError(Exception):
 @pytest.mark.parametrize("framework", MODULES)
 def test_it_resumes_with_the_same_dropout(own, monkeypatch, framework):
     whole = own("classification", framework, epochs=3, checkpoint_steps=2)
-    train(**whole)
+    Run(**whole).go()
     cut = {**whole, "out": f"{whole['out']}_cut"}
     save, calls = training.Run.save, []
 
@@ -208,9 +208,9 @@ def test_it_resumes_with_the_same_dropout(own, monkeypatch, framework):
 
     monkeypatch.setattr(training.Run, "save", save_and_die)
     with pytest.raises(KilledError):
-        train(**cut)
+        Run(**cut).go()
     monkeypatch.setattr(training.Run, "save", save)
-    train(**cut)
+    Run(**cut).go()
     one, other = (read_checkpoint(Path(a["out"], "last.npz")) for a in (whole, cut))
     assert np.array_equal(one.steps["loss"], other.steps["loss"])
     for name, array in one.weights.items():
@@ -242,7 +242,7 @@ def test_seeds_and_code_decide_the_start(own, package, framework):
 @pytest.mark.parametrize("framework", MODULES)
 def test_predictions_read_the_checkpoint_back(own, framework):
     arguments = own("segmentation", framework)
-    train(**arguments)
+    Run(**arguments).go()
     kept = read_checkpoint(Path(arguments["out"], "best.npz")).weights
     statistics = {"mean": [0.0] * 3, "std": [1.0] * 3}
     graph = build_graph("net", arguments["model_settings"], "segmentation", 3, 2)
@@ -300,7 +300,7 @@ def test_gradients_move_nothing(own, framework):
 
 def test_a_plain_module_of_tensorflow(own):
     arguments = own("classification", "tensorflow", "Plain", epochs=2)
-    train(**arguments)
+    Run(**arguments).go()
     kept = read_checkpoint(Path(arguments["out"], "last.npz")).weights
     assert sorted(kept) == ["0.bias", "1.calls", "2.weight"]
     assert kept["1.calls"] == 2 * 5
@@ -309,10 +309,10 @@ def test_a_plain_module_of_tensorflow(own):
 def test_what_tensorflow_refuses(own):
     arguments = own("classification", "tensorflow", "unbuilt")
     with pytest.raises(ValueError, match=r"mine\.layers:unbuilt returned a model without variables to train; build it"):
-        train(**arguments)
+        Run(**arguments).go()
     arguments["settings"]["precision"] = "bfloat16"
     with pytest.raises(ValueError, match="precision 'bfloat16': in TensorFlow a model of your own decides that itself"):
-        train(**arguments)
+        Run(**arguments).go()
 
 
 def test_what_jax_refuses(own):
@@ -320,10 +320,10 @@ def test_what_jax_refuses(own):
     with pytest.raises(
         ValueError, match=r"mine\.functions:three returned another pair than a pair \(parameters, apply\)"
     ):
-        train(**arguments)
+        Run(**arguments).go()
     arguments["settings"]["precision"] = "bfloat16"
     with pytest.raises(ValueError, match="precision 'bfloat16': in JAX a model of your own decides that itself"):
-        train(**arguments)
+        Run(**arguments).go()
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_what_goes_wrong_in_the_package_is_one_line_before_any_step(own, package
     (package / "wrong.py").write_text("1 / 0\n")
     arguments = {**own(), "model_settings": about}
     with pytest.raises(ValueError, match="model 'net'") as error:
-        train(**arguments)
+        Run(**arguments).go()
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -425,6 +425,6 @@ def test_multiple_and_entry_points(package):
 
 def test_export_says_where_the_weights_are(own):
     arguments = own(epochs=1)
-    train(**arguments)
+    Run(**arguments).go()
     with pytest.raises(ValueError, match=r"'net' is your own .*best\.npz"):
         export.export(arguments["out"], "onnx", "exported")

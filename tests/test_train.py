@@ -21,7 +21,7 @@ from rvkernels import registry, timing
 from rvkernels import train as training
 from rvkernels.checkpoint import read_checkpoint
 from rvkernels.frameworks.reference import Framework
-from rvkernels.train import balanced_weights, complete_settings, train
+from rvkernels.train import Run, balanced_weights, complete_settings
 
 CLASSES = ["water", "field"]
 
@@ -81,7 +81,7 @@ def stop_after(monkeypatch, steps, framework=Framework):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_writes_what_it_says_and_learns(study, task):
     arguments = study(task, epochs=6, schedule={"name": "one_cycle", "lr": 0.02})
-    train(**arguments)
+    Run(**arguments).go()
     out = Path(arguments["out"])
     assert sorted(p.name for p in out.iterdir()) == ["best.npz", "last.npz", "log.csv", "record.json", "steps.npz"]
     log = read_log(out)
@@ -112,13 +112,13 @@ def test_a_run_writes_what_it_says_and_learns(study, task):
 def test_an_interrupted_run_resumed_is_the_uninterrupted_run(study, tmp_path, monkeypatch, steps):
     """Five steps make an epoch: before the first checkpoint, within an epoch, at its end, and after."""
     arguments = study(epochs=3, checkpoint_steps=2, optimizer={"name": "sgd", "momentum": 0.9})
-    train(**{**arguments, "out": str(tmp_path / "whole")})
+    Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
     with monkeypatch.context() as patch:
         stop_after(patch, steps)
         with pytest.raises(InterruptedRunError):
-            train(**arguments)
+            Run(**arguments).go()
     assert not (tmp_path / "run" / "record.json").exists()
-    train(**arguments)
+    Run(**arguments).go()
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     with np.load(tmp_path / "run" / "steps.npz") as made:
         # Checkpoints are written after steps 2 and 4 of the run and at the end of each epoch.
@@ -132,12 +132,12 @@ def test_a_run_in_another_framework_goes_on_exactly(study, tmp_path, monkeypatch
     pytest.importorskip(name, minversion={"torch": "2"}.get(name))
     framework = registry.load("frameworks", name)
     arguments = {**study("segmentation", epochs=2, checkpoint_steps=3), "framework": name}
-    train(**{**arguments, "out": str(tmp_path / "whole")})
+    Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
     with monkeypatch.context() as patch:
         stop_after(patch, 8, framework.Framework)
         with pytest.raises(InterruptedRunError):
-            train(**arguments)
-    train(**arguments)
+            Run(**arguments).go()
+    Run(**arguments).go()
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     assert json.loads((tmp_path / "run" / "record.json").read_text())["software"][name]
 
@@ -145,24 +145,24 @@ def test_a_run_in_another_framework_goes_on_exactly(study, tmp_path, monkeypatch
 def test_a_lost_best_file_comes_back(study, tmp_path, monkeypatch):
     """A workflow removes the outputs of a job that was killed; last.npz alone must be enough."""
     arguments = study(epochs=3)
-    train(**{**arguments, "out": str(tmp_path / "whole")})
+    Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
     with monkeypatch.context() as patch:
         stop_after(patch, 12)
         with pytest.raises(InterruptedRunError):
-            train(**arguments)
+            Run(**arguments).go()
     for name in ("best.npz", "log.csv"):
         (tmp_path / "run" / name).unlink()
-    train(**arguments)
+    Run(**arguments).go()
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def test_a_finished_run_is_not_trained_again(study, monkeypatch):
     arguments = study()
-    train(**arguments)
+    Run(**arguments).go()
     before = Path(arguments["out"], "best.npz").read_bytes()
     Path(arguments["out"], "record.json").unlink()
     stop_after(monkeypatch, 0)
-    train(**arguments)
+    Run(**arguments).go()
     assert Path(arguments["out"], "best.npz").read_bytes() == before
     assert Path(arguments["out"], "record.json").exists()
 
@@ -172,8 +172,8 @@ def test_killed_at_random_moments(study, tmp_path, task):
     """SIGKILL, several times at moments nobody chose, then once to the end."""
     arguments = study(task, epochs=4, checkpoint_steps=1)
     whole, killed = {**arguments, "out": str(tmp_path / "whole")}, {**arguments, "out": str(tmp_path / "killed")}
-    train(**whole)
-    code = "import json, sys; from rvkernels.train import train; train(**json.loads(sys.argv[1]))"
+    Run(**whole).go()
+    code = "import json, sys; from rvkernels.train import Run; Run(**json.loads(sys.argv[1])).go()"
     command = [sys.executable, "-c", code, json.dumps(killed)]
     clock = random.Random(task)
     last = tmp_path / "killed" / "last.npz"
@@ -195,7 +195,7 @@ def test_killed_at_random_moments(study, tmp_path, task):
         kills += 1
         read_checkpoint(last)  # whole, whatever was being written
     assert kills
-    train(**killed)
+    Run(**killed).go()
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert not [p.name for p in (tmp_path / "killed").iterdir() if p.name.startswith(".")]
 
@@ -218,7 +218,7 @@ def slow_start(monkeypatch):
 def test_times_tell_warm_up_waiting_and_processor_apart(study, monkeypatch):
     arguments = study(epochs=3)
     slow_start(monkeypatch)
-    train(**arguments)
+    Run(**arguments).go()
     record = read_record(arguments["out"])
     times, result = record["times_s"], record["result"]
     assert times["step"] == [100.0] * 5 + [2.0] * 10  # the raw times have all steps
@@ -247,7 +247,7 @@ def test_waiting_for_data_is_counted(study, monkeypatch):
             yield batch
 
     monkeypatch.setattr(training.Batches, "__iter__", late)
-    train(**arguments)
+    Run(**arguments).go()
     record = read_record(arguments["out"])
     assert record["times_s"]["wait"] == [0.5] * 10
     assert record["result"]["data_wait_share"] == pytest.approx(0.5 / 2.5)
@@ -262,9 +262,9 @@ def test_a_resumed_run_keeps_the_times_of_every_start(study, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         stop_after(patch, 8)
         with pytest.raises(InterruptedRunError):
-            train(**arguments)
+            Run(**arguments).go()
     slow_start(monkeypatch)  # a new process
-    train(**arguments)
+    Run(**arguments).go()
     record = read_record(arguments["out"])
     assert record["times_s"]["step"] == [100.0] * 5 + [2.0] * 3 + [100.0] * 5 + [2.0] * 2
     assert record["result"]["step_median_s"] == 2
@@ -281,9 +281,9 @@ def test_a_checkpoint_of_another_form_starts_afresh(study, monkeypatch, caplog):
         patch.delitem(training.STEP_COLUMNS, "cpu_seconds")
         stop_after(patch, 12)
         with pytest.raises(InterruptedRunError):
-            train(**arguments)
+            Run(**arguments).go()
     with caplog.at_level("INFO", logger="rvkernels"):
-        train(**arguments)
+        Run(**arguments).go()
     assert "had other checkpoint: starting afresh" in caplog.text
     assert len(read_record(arguments["out"])["times_s"]["step"]) == 15
 
@@ -300,7 +300,7 @@ def test_single_predictions_are_timed_on_validation_chips(study, monkeypatch, ta
         return predict(self, images)
 
     monkeypatch.setattr(Framework, "predict", counted)
-    train(**arguments)
+    Run(**arguments).go()
     record = read_record(arguments["out"])
     times, result = record["times_s"], record["result"]
     for size in (1, 32):
@@ -318,7 +318,7 @@ def test_chips_that_may_not_fit_are_not_predicted_together(study, monkeypatch, c
     arguments = study(epochs=1)
     monkeypatch.setattr(training, "LATENCY_BYTES", 1)
     with caplog.at_level("INFO", logger="rvkernels"):
-        train(**arguments)
+        Run(**arguments).go()
     record = read_record(arguments["out"])
     assert "latency_1" in record["times_s"]  # no more than a training step's batch of 4
     assert "latency_32" not in record["times_s"]
@@ -330,42 +330,42 @@ def test_memory_of_the_device_is_recorded_where_the_framework_tells(study, monke
     arguments = study(epochs=2)
     held = iter([3 * 2**20] * 2 + [5 * 2**20] * 2)
     monkeypatch.setattr(Framework, "memory", lambda self: next(held))
-    train(**arguments)
+    Run(**arguments).go()
     assert read_record(arguments["out"])["peak_device_mb"] == 5
     assert [row["peak_device_mb"] for row in read_log(arguments["out"])] == ["3.0", "5.0"]
 
 
 def test_other_settings_start_afresh(study, tmp_path, caplog):
     arguments = study()
-    train(**arguments)
+    Run(**arguments).go()
     changed = {**arguments, "seed": 4, "settings": {**arguments["settings"], "epochs": 2}}
     with caplog.at_level("INFO", logger="rvkernels"):
-        train(**changed)
+        Run(**changed).go()
     assert "had other seed, settings: starting afresh" in caplog.text
     assert len(read_log(arguments["out"])) == 2
-    train(**{**changed, "out": str(tmp_path / "new")})
+    Run(**{**changed, "out": str(tmp_path / "new")}).go()
     assert_same_run(tmp_path / "new", arguments["out"])
 
 
 def test_other_chips_start_afresh(study, caplog):
     arguments = study()
-    train(**arguments)
+    Run(**arguments).go()
     path = Path(arguments["chips"], "images.npy")
     images = np.load(path)
     images[0, 0, 0, 0] ^= 1
     np.save(path, images)
     with caplog.at_level("INFO", logger="rvkernels"):
-        train(**arguments)
+        Run(**arguments).go()
     assert "had other chips: starting afresh" in caplog.text
 
 
 def test_a_damaged_checkpoint_is_named(study):
     arguments = study()
-    train(**arguments)
+    Run(**arguments).go()
     last = Path(arguments["out"], "last.npz")
     last.write_bytes(last.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"last\.npz: not a readable checkpoint"):
-        train(**arguments)
+        Run(**arguments).go()
 
 
 def scripted(monkeypatch, values):
@@ -384,7 +384,7 @@ def scripted(monkeypatch, values):
 def test_the_best_epoch_is_kept_and_the_first_of_equals(study, monkeypatch):
     arguments = study(epochs=4)
     calls = scripted(monkeypatch, [0.2, 0.7, 0.7, 0.5, 0.7])
-    train(**arguments)
+    Run(**arguments).go()
     best = read_checkpoint(Path(arguments["out"], "best.npz"))
     assert best.meta["epoch"] == 2
     for name, array in best.weights.items():
@@ -398,7 +398,7 @@ def test_another_metric_chooses_another_epoch(study, monkeypatch):
     scripted(monkeypatch, [0.2, 0.7, 0.9, 0.2])
     # macro_f1 falls from -1 to -3; the check reads the first epoch's weights back but is the fourth call.
     with pytest.raises(ValueError, match=r"best\.npz: read back, its macro_f1 is -4\.0+, but -1\.0+ was measured"):
-        train(**arguments)
+        Run(**arguments).go()
     assert read_checkpoint(Path(arguments["out"], "best.npz")).meta["epoch"] == 1
     assert not Path(arguments["out"], "record.json").exists()
 
@@ -406,7 +406,7 @@ def test_another_metric_chooses_another_epoch(study, monkeypatch):
 def test_early_stopping(study, monkeypatch):
     arguments = study(epochs=20, early_stopping={"patience": 3})
     scripted(monkeypatch, [0.1, 0.5, 0.4, 0.6, 0.3, 0.6, 0.5, 0.6])
-    train(**arguments)
+    Run(**arguments).go()
     # Best at epoch 4; 5, 6 (equal is no growth) and 7 do not better it.
     assert len(read_log(arguments["out"])) == 7
     record = json.loads(Path(arguments["out"], "record.json").read_text())
@@ -418,14 +418,14 @@ def test_an_undefined_metric_ends_the_run(study, monkeypatch):
     arguments = study()
     scripted(monkeypatch, [float("nan")])
     with pytest.raises(ValueError, match="accuracy of the validation split is undefined"):
-        train(**arguments)
+        Run(**arguments).go()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(study, monkeypatch):
     arguments = study()
     monkeypatch.setattr(Framework, "step", lambda *a: float("inf"))
     with pytest.raises(ValueError, match=r"the loss is inf at step 1 .*lower schedule\.lr"):
-        train(**arguments)
+        Run(**arguments).go()
 
 
 def test_weights_that_do_not_read_back_leave_no_record(study, monkeypatch):
@@ -439,7 +439,7 @@ def test_weights_that_do_not_read_back_leave_no_record(study, monkeypatch):
 
     monkeypatch.setattr(training.Run, "finish", forgetting)
     with pytest.raises(ValueError, match="no record is written"):
-        train(**arguments)
+        Run(**arguments).go()
     assert not Path(arguments["out"], "record.json").exists()
 
 
@@ -448,7 +448,7 @@ def test_the_schedule_reaches_the_framework(study, monkeypatch):
     rates = []
     step = Framework.step
     monkeypatch.setattr(Framework, "step", lambda self, i, t, lr: rates.append(lr) or step(self, i, t, lr))
-    train(**arguments)
+    Run(**arguments).go()
     assert rates == pytest.approx([0.5] * 5 + [0.05] * 5)
     assert [float(row["lr"]) for row in read_log(arguments["out"])] == pytest.approx([0.5, 0.05])
 
@@ -460,7 +460,7 @@ def test_every_epoch_sees_every_chip_in_another_order(study, monkeypatch):
     monkeypatch.setattr(
         Framework, "step", lambda self, i, t, lr: seen.extend(i.sum(axis=(1, 2, 3)).tolist()) or step(self, i, t, lr)
     )
-    train(**arguments)
+    Run(**arguments).go()
     first, second = seen[:20], seen[20:]
     assert len(set(first)) == 20
     assert sorted(first) == sorted(second)
@@ -474,7 +474,7 @@ def test_balanced_class_weights():
 def test_balanced_weights_reach_the_loss(study):
     splits = ("train", "train", "test") * 6 + ("val",) * 4
     arguments = study(splits=splits, epochs=1, loss={"name": "cross_entropy", "class_weights": "balanced"})
-    train(**arguments)
+    Run(**arguments).go()
     weights = read_checkpoint(Path(arguments["out"], "best.npz")).meta["identity"]["settings"]["loss"]["class_weights"]
     classes = np.arange(22)[[s == "train" for s in splits]] % 2
     assert weights == pytest.approx(balanced_weights(np.bincount(classes)))
@@ -483,7 +483,7 @@ def test_balanced_weights_reach_the_loss(study):
 def test_log_lines(study, caplog):
     arguments = study()
     with caplog.at_level("INFO", logger="rvkernels"):
-        train(**arguments)
+        Run(**arguments).go()
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("epoch ")]
     assert len(lines) == 3
     assert all("chips/s" in line and "data wait" in line for line in lines)
@@ -491,7 +491,7 @@ def test_log_lines(study, caplog):
 
 def test_log_csv_has_plain_lines(study):
     arguments = study()
-    train(**arguments)
+    Run(**arguments).go()
     text = Path(arguments["out"], "log.csv").read_bytes().decode()
     assert "\r" not in text
     names = next(csv.reader(io.StringIO(text)))
@@ -518,7 +518,7 @@ def test_log_csv_has_plain_lines(study):
 def test_wrong_arguments_are_named_before_work(study, change, words):
     arguments = {**study(), **change}
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        train(**arguments)
+        Run(**arguments).go()
     assert not Path(arguments["out"]).exists()
 
 
@@ -546,7 +546,7 @@ def test_wrong_arguments_are_named_before_work(study, change, words):
 def test_wrong_settings_are_named_before_work(study, settings, words):
     arguments = study(**settings)
     with pytest.raises(ValueError, match=words):
-        train(**arguments)
+        Run(**arguments).go()
     assert not Path(arguments["out"]).exists()
 
 
@@ -558,12 +558,12 @@ def test_a_split_without_labels_is_named(study):
         np.save(path, np.load(path)[:20])
     np.save(Path(arguments["chips"], "box_start.npy"), starts)
     with pytest.raises(ValueError, match="split 'val' has no label"):
-        train(**arguments)
+        Run(**arguments).go()
 
 
 def test_an_empty_split_is_named(study):
     with pytest.raises(ValueError, match="no chip is in split 'val'"):
-        train(**study(splits=("train",) * 8))
+        Run(**study(splits=("train",) * 8)).go()
 
 
 def test_settings_are_complete():
