@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import shutil
 import zlib
 
 import numpy as np
@@ -35,6 +36,8 @@ from rvkernels.models import (
 # framework: the package that it stands on, where that is not its own name
 PACKAGES = {"reference": "numpy"}
 OTHERS = [name for name in registry.names("frameworks") if name != "reference"]
+# Caffe2 has neither bfloat16 nor, in its last wheels, today's GPUs, and refuses both: tests/frameworks/test_caffe2.py.
+MODERN = [name for name in OTHERS if name != "caffe2"]
 
 # Tiny, with awkward sizes: odd, not square, smaller than the network's stride where the model allows it.
 CASES = {
@@ -168,6 +171,11 @@ def framework_class(name: str):
 
 @pytest.fixture(scope="module", params=OTHERS)
 def framework(request):
+    return framework_class(request.param)
+
+
+@pytest.fixture(scope="module", params=MODERN)
+def modern_framework(request):
     return framework_class(request.param)
 
 
@@ -378,6 +386,56 @@ def test_nothing_to_learn_from_changes_nothing(any_framework, case, loss):
     value, gradients = model.gradients(as_layout(any_framework, images), (nothing, *targets[1:]))
     assert value == 0  # dice: (0 + 1) / (0 + 1) for every class
     assert not any(array.any() for array in gradients.values())
+
+
+def small(framework, **settings):
+    """A network large enough for rounding to average out."""
+    graph = registry.load("models", "cnn").graph(3, 4, width=8, blocks=2)
+    return framework(graph, weights.initial(graph, 1), {"name": "cross_entropy"}, {"name": "sgd"}, **settings)
+
+
+def small_batch():
+    images = np.random.default_rng(0).standard_normal((6, 16, 20, 3)).astype(np.float32)
+    return images, (np.arange(6, dtype=np.int32) % 4,)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(modern_framework):
+    exact, rounded = small(modern_framework), small(modern_framework, precision="bfloat16")
+    images, targets = small_batch()
+    images = as_layout(modern_framework, images)
+    one, other = exact.predict(images), rounded.predict(images)
+    assert other.dtype == np.float32
+    error = np.abs(one - other).max() / np.abs(one).max()
+    assert 1e-5 < error < 3e-2  # bfloat16 has 8 bits, so about 2^-8 per layer; equal logits were float32
+    losses = [rounded.step(images, targets, 0.05) for _ in range(20)]
+    assert losses[-1] < losses[0] / 2
+    assert all(array.dtype == np.float32 for array in rounded.weights().values())
+    # Weights hold steps that bfloat16 would round away.
+    before = rounded.weights()["head.weight"]
+    rounded.step(images, targets, 1e-5)
+    assert not np.array_equal(before, rounded.weights()["head.weight"])
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has CUDA")
+def test_a_machine_without_cuda_says_so(modern_framework):
+    with pytest.raises(ValueError, match=r"device 'cuda': \w+ .* finds no CUDA device; use device 'cpu'"):
+        small(modern_framework, device="cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(modern_framework):
+    here = small(modern_framework)
+    try:
+        there = small(modern_framework, device="cuda")
+    except ValueError as error:  # its package may be the one for processors only
+        pytest.skip(str(error))
+    images, targets = small_batch()
+    images = as_layout(modern_framework, images)
+    for rate in (0.1, 0.05, 0.02):
+        assert there.step(images, targets, rate) == pytest.approx(here.step(images, targets, rate), rel=1e-4)
+    there.wait()
+    np.testing.assert_allclose(there.predict(images), here.predict(images), rtol=1e-3, atol=1e-4)
+    assert there.memory() > 0
 
 
 def test_running_statistics_by_hand(any_framework):
