@@ -281,8 +281,8 @@ def parser() -> argparse.ArgumentParser:
     sub = verbs.add_parser("export", help=export.__doc__, description=export.__doc__)
     sub.set_defaults(call=export)
     sub.add_argument("run_folder", type=Path, metavar="RUN", help=files["run"])
-    kinds = "torch, keras, savedmodel, caffe2, onnx or jax"
-    sub.add_argument("--to", required=True, metavar="KIND", help=f"{kinds}; in an environment with that framework")
+    kinds = "torch, onnx, ... (any other name lists all); in an environment with that framework"
+    sub.add_argument("--to", required=True, metavar="KIND", help=kinds)
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--normalise", action="store_true", help="the network takes pixel values, not normalised ones")
 

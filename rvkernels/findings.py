@@ -192,8 +192,6 @@ def results_table(results: Results) -> Table:
                 "memory": number(median.get("peak_rss_mb")),
                 "device": number(median.get("peak_device_mb")),
             }
-            if margin is not None and not several:
-                row["margin"] = span(margin["mean"], margin.low, margin.high, sign=True)
             rows.append({**row, "quiet": EMPTY} if model == BASELINE else row)
     networks = results.runs[results.runs.model != BASELINE]
     count, valid = len(networks), bool(results.runs.validated.all())
@@ -309,9 +307,10 @@ def divergence_table(results: Results) -> Table:
     for (experiment, model, framework, control), these in found.groupby(
         ["experiment", "model", "framework", "control"], sort=False
     ):
+        threads = f"{these.threads.iloc[0]:.0f} thread{'' if these.threads.iloc[0] == 1 else 's'}"
         row = {
             "what": words(f"{experiment} · {model}"),
-            "framework": words(f"{framework}, {these.threads.iloc[0]:.0f} thread (control)" if control else framework),
+            "framework": words(f"{framework}, {threads} (control)" if control else framework),
             "seeds": number(len(these)),
             "first": (scientific(these.first_20.max()), these.first_20.max()),
             "long": (scientific(these.first_200.max()), these.first_200.max()),
