@@ -6,23 +6,15 @@
 #include <cmath>
 #include <cstring>
 #include <mutex>
+#include <numeric>
 
 #include "parallel.h"
 #include "raster/archive.h"
+#include "raster/visits.h"
 
 namespace rvk {
 
 namespace {
-
-struct Rect {
-  int64_t row0, col0, row1, col1;
-};
-
-// A window's part of a piece of the raster.
-Rect meet(const int64_t* window, const Rect& piece) {
-  return {std::max(window[0], piece.row0), std::max(window[1], piece.col0), std::min(window[0] + window[2], piece.row1),
-          std::min(window[1] + window[3], piece.col1)};
-}
 
 GDALDataType type_of(const Description& d) {
   return GDALGetDataTypeByName(d.dtype == "uint8" ? "Byte" : d.dtype.c_str());
@@ -218,6 +210,8 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
       },
       64);
 
+  std::vector<int64_t> all(static_cast<size_t>(n));
+  std::iota(all.begin(), all.end(), int64_t{0});
   std::atomic<int64_t> decoded{0};
   int64_t first_band = 0;
   for (size_t l = 0; l < layers_.size(); ++l) {  // one raster after the other: `valid` is then written by one of them
@@ -257,42 +251,13 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
     if (d.driver == "VRT") block_rows = block_cols = 512;
     const int64_t piece_cols = block_cols * std::max<int64_t>(1, 256 / block_cols);
     const int64_t piece_rows = block_rows * std::max<int64_t>(1, 65536 / (piece_cols * block_rows));
-    const int64_t across = (width + piece_cols - 1) / piece_cols;
-
-    struct Visit {
-      int64_t piece, window;
-    };
-    std::vector<Visit> visits;
-    for (int64_t i = 0; i < n; ++i) {
-      const Rect part = meet(windows + 4 * i, {0, 0, height, width});
-      if (part.row0 >= part.row1 || part.col0 >= part.col1) continue;
-      for (int64_t r = part.row0 / piece_rows; r <= (part.row1 - 1) / piece_rows; ++r)
-        for (int64_t c = part.col0 / piece_cols; c <= (part.col1 - 1) / piece_cols; ++c)
-          visits.push_back({r * across + c, i});
-    }
-    std::sort(visits.begin(), visits.end(), [](const Visit& a, const Visit& b) {
-      return a.piece != b.piece ? a.piece < b.piece : a.window < b.window;
-    });
-    std::vector<int64_t> starts;
-    for (size_t v = 0; v < visits.size(); ++v)
-      if (v == 0 || visits[v].piece != visits[v - 1].piece) starts.push_back(static_cast<int64_t>(v));
-    const int64_t pieces = static_cast<int64_t>(starts.size());
-    starts.push_back(static_cast<int64_t>(visits.size()));
+    const Visits visits(windows, all, height, width, piece_rows, piece_cols);
 
     auto work = [&](int64_t begin, int64_t end) {
       Quiet noise;
       auto worker = layer.take(noise);
       for (int64_t p = begin; p < end; ++p) {
-        const int64_t number = visits[starts[p]].piece;
-        const Rect piece{number / across * piece_rows, number % across * piece_cols,
-                         std::min(height, (number / across + 1) * piece_rows),
-                         std::min(width, (number % across + 1) * piece_cols)};
-        Rect need{piece.row1, piece.col1, piece.row0, piece.col0};
-        for (int64_t v = starts[p]; v < starts[p + 1]; ++v) {
-          const Rect part = meet(windows + 4 * visits[v].window, piece);
-          need = {std::min(need.row0, part.row0), std::min(need.col0, part.col0), std::max(need.row1, part.row1),
-                  std::max(need.col1, part.col1)};
-        }
+        const Rect need = visits.need(p);
         const int64_t need_rows = need.row1 - need.row0, need_cols = need.col1 - need.col0;
         const int64_t depth = static_cast<int64_t>(channels.source.size());
         worker->pixels.resize(static_cast<size_t>(need_rows * need_cols * depth * size));
@@ -319,11 +284,10 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
         decoded += ((need.row1 - 1) / block_rows - need.row0 / block_rows + 1) *
                    ((need.col1 - 1) / block_cols - need.col0 / block_cols + 1);
         auto copy = [&](auto* pixels, auto* target) {
-          for (int64_t v = starts[p]; v < starts[p + 1]; ++v) {
-            const int64_t i = visits[v].window;
-            copy_piece(pixels, mask, need, channels, meet(windows + 4 * i, piece), windows + 4 * i,
-                       target + i * window_values, out_bands, valid ? valid + i * rows * cols : nullptr);
-          }
+          visits.each(p, [&](int64_t i, const Rect& part) {
+            copy_piece(pixels, mask, need, channels, part, windows + 4 * i, target + i * window_values, out_bands,
+                       valid ? valid + i * rows * cols : nullptr);
+          });
         };
         void* pixels = worker->pixels.data();
         if (type == GDT_Byte) copy(static_cast<const uint8_t*>(pixels), static_cast<uint8_t*>(out));
@@ -334,9 +298,9 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
       layer.give(std::move(worker));
     };
     if (sequential(d.driver))
-      work(0, pieces);
+      work(0, visits.pieces());
     else
-      parallel(pieces, threads, work);
+      parallel(visits.pieces(), threads, work);
   }
   return decoded;
 }
