@@ -305,6 +305,44 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
   return decoded;
 }
 
+int64_t Stack::visit(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
+                     const Visitor& f) {
+  constexpr int64_t kSquare = 512;
+  struct Square {
+    int64_t window, place[4];
+  };
+  std::vector<Square> squares;
+  for (int64_t i = 0; i < n; ++i) {
+    const Rect part = meet(windows + 4 * i, {0, 0, rows(), cols()});
+    for (int64_t row = part.row0; row < part.row1; row = (row / kSquare + 1) * kSquare)
+      for (int64_t col = part.col0; col < part.col1; col = (col / kSquare + 1) * kSquare)
+        squares.push_back({i,
+                           {row, col, std::min(part.row1, (row / kSquare + 1) * kSquare) - row,
+                            std::min(part.col1, (col / kSquare + 1) * kSquare) - col}});
+  }
+  const int64_t size = GDALGetDataTypeSizeBytes(type), depth = static_cast<int64_t>(bands.size());
+  const int64_t count = static_cast<int64_t>(squares.size());
+  const int workers = static_cast<int>(std::min<int64_t>(thread_count(threads), count));
+  std::atomic<int64_t> decoded{0}, next{0};
+  parallel(workers, workers, [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> pixels, valid;
+    std::vector<const void*> first(bands.size());
+    for (int64_t worker = begin; worker < end; ++worker)
+      for (int64_t s = next++; s < count; s = next++) {
+        const auto& [window, place] = squares[s];
+        const int64_t area = place[2] * place[3];
+        pixels.resize(static_cast<size_t>(area * depth * size));
+        valid.resize(static_cast<size_t>(area));
+        decoded += read(place, 1, place[2], place[3], bands, type, pixels.data(), 0, valid.data(), 1);
+        for (int64_t b = 0; b < depth; ++b) first[b] = pixels.data() + b * size;
+        f({window, place[0], place[1], place[2], place[3], first.data(), depth, depth * place[3], valid.data(),
+           place[3]},
+          static_cast<int>(worker));
+      }
+  });
+  return decoded;
+}
+
 struct Many::State {
   Archives archives;
 };

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,18 @@
 #include "raster/describe.h"
 
 namespace rvk {
+
+// Pixels that lie in one window and are decoded together. Value (r, c) of the b-th wanted band is
+// static_cast<const T*>(bands[b])[r * row_step + c * pixel_step]: steps are in values, and when the bands lie side by
+// side, bands[b] = bands[0] + b.
+struct Part {
+  int64_t window;                // index
+  int64_t row, col, rows, cols;  // in the raster
+  const void* const* bands;      // as many as asked for, in that order
+  int64_t pixel_step, row_step;
+  const uint8_t* valid;  // 1 where there is data, else 0; null when all of it is
+  int64_t valid_row_step;
+};
 
 // Rasters of one grid whose imagery bands are stacked in order.
 class Stack {
@@ -39,6 +52,15 @@ class Stack {
   // block cannot be decoded.
   int64_t read(const int64_t* windows, int64_t n, int64_t rows, int64_t cols, const std::vector<int>& bands,
                GDALDataType type, void* out, double fill, uint8_t* valid, int threads);
+
+  // What read would give, without copying it together: calls f(part, worker) for each part of a window that is decoded
+  // at once, from several threads; calls with the same worker (from 0, below `threads`) never overlap, so that f can
+  // add to one accumulator per worker. What lies outside the raster is in no part, each other pixel of a window in
+  // exactly one. `windows` (n, 4) may differ in size; windows that overlap get their pixels each. A part lives until f
+  // returns. Returns the number of blocks decoded; errors as read, and what f throws.
+  using Visitor = std::function<void(const Part& part, int worker)>;
+  int64_t visit(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
+                const Visitor& f);
 
  private:
   struct Layer;
