@@ -209,6 +209,14 @@ def convert_weights(a: Arguments) -> None:
     convert(a.source, a.out)
 
 
+def bench(a: Arguments) -> int:
+    """time kernels against the fastest alternatives, after checking both"""
+    from rvkernels.bench._run import bench
+
+    records = bench(out=a.out, only=a.only, quick=a.quick, scene=a.scene, cache=a.cache, threads=a.threads)
+    return 0 if all(record["checked"] for record in records) else 1
+
+
 def check(a: Arguments) -> None:
     """check a study file before any work"""
     from rvkernels.study import Study, load
@@ -291,6 +299,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("source", type=Path, metavar="FILE", help="state_dict (.pth, .pt or .safetensors)")
     sub.add_argument("--out", type=Path, required=True, metavar="PATH", help="weights to write (.npz)")
 
+    sub = verbs.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
+    sub.set_defaults(call=bench)
+    sub.add_argument("--quick", action="store_true", help="smaller inputs, fewer rounds: less than a minute")
+    sub.add_argument("--only", nargs="+", default=[], metavar="KERNEL", help="files of rvkernels/bench/; default: all")
+    sub.add_argument("--scene", type=Path, metavar="DIR", help="folder of a scene to use instead of the drawn one")
+    sub.add_argument("--cache", type=Path, default=Path("downloads/bench"), metavar="DIR", help="of the drawn scene")
+    sub.add_argument("--threads", type=int, nargs="+", default=[1, 0], metavar="N", help="0: all cores; default: 1 0")
+    sub.add_argument("--out", type=Path, default=Path("results/bench"), metavar="DIR", help="folder to write")
+
     sub = verbs.add_parser("check", help=check.__doc__, description=check.__doc__)
     sub.set_defaults(call=check)
     sub.add_argument("study", help="study file (YAML)")
@@ -327,7 +344,7 @@ def _birth(process: int) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb. Returns 0, or 2 after one line about what is wrong with the input."""
+    """Run one verb. Returns 0; 1 when `bench` found a wrong result; 2 after one line about a wrong input."""
     a = parser().parse_args(arguments)
     if "framework" in a:
         environment.enter(a.framework, a.threads, sys.argv[1:] if arguments is None else arguments)
@@ -339,11 +356,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if "settings" in a:
             a.settings = read_json(a.settings)
-        a.call(a)
+        return a.call(a) or 0
     except (ValueError, FileNotFoundError) as error:
         line = f"rvk {a.verb}: error: {' '.join(str(error).split())}"
         print(line, file=sys.stderr)
         if a.log:
             LOG.error(line)
         return 2
-    return 0

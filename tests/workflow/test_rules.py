@@ -12,12 +12,13 @@ from rvkernels import registry
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "config").glob("*.yaml"))
-# Where a package may be imported: frameworks and heavy libraries stay in one place.
+# Where a package may be imported: frameworks and heavy libraries stay in one place. The files of bench/peers/ are never
+# imported: each runs in a process, and most in an environment, of its own.
 HOME = {
     **{name: (f"frameworks/{name}.py",) for name in registry.names("frameworks") if name != "reference"},
     "onnx": ("onnx.py",),
     "safetensors": ("pretrained.py",),
-    "osgeo": ("raster.py", "ops/tile.py"),
+    "osgeo": ("raster.py", "ops/tile.py", "bench/_scene.py"),
     "pycocotools": ("metrics.py",),
     "matplotlib": ("figures/",),
     "snakemake": (),
@@ -44,7 +45,7 @@ def imports(path):
 def test_heavy_imports_stay_home(path):
     here = path.relative_to(ROOT / "rvkernels").as_posix()
     stray = {name for name in imports(path) if name in HOME and not here.startswith(HOME[name] or "-")}
-    assert stray == set()
+    assert stray == set() or here.startswith("bench/peers/")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "rvkernels").rglob("*.py")), ids=lambda p: p.stem)

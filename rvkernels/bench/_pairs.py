@@ -1,0 +1,174 @@
+"""How a kernel and its peers are timed: the results checked first, then rounds in which every side has its turn."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional
+
+import numpy as np
+
+from rvkernels import timing
+from rvkernels.bench import Case, Peer
+from rvkernels.bench._processes import PeerError, Processes
+from rvkernels.bench._server import decode, encode, line, timed
+from rvkernels.progress import LOG
+
+# A peer so many times slower than the fastest takes part in no further round.
+FAR = 4.0
+LEAST_ROUNDS, MOST_CALLS = 3, 50
+# Before a turn, so that threads of the last that wait for work by spinning have gone to sleep.
+PAUSE_SECONDS = 0.005
+# A side that is quicker starts each turn with a call that does not count: the others had the caches.
+WARM_SECONDS = 0.1
+
+
+class Effort(NamedTuple):
+    """How long is timed.
+
+    rounds   at most; at least LEAST_ROUNDS, after which there is no further one when they took `limit` seconds
+    turn     seconds of each side in a round, but at least one call
+    timeout  seconds that a peer may take for one request
+    """
+
+    rounds: int
+    turn: float
+    limit: float
+    timeout: float
+
+
+FULL = Effort(rounds=9, turn=0.25, limit=15.0, timeout=300.0)
+QUICK = Effort(rounds=5, turn=0.01, limit=0.2, timeout=20.0)
+
+Side = Optional[Peer]  # None: the kernel
+Clock = Callable[[int, int], "list[float]"]  # seconds of (calls, after others that do not count)
+
+
+class CheckError(Exception):
+    """Which result is wrong, in one line."""
+
+
+def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> dict[str, Any]:
+    """The record of a case with one number of threads.
+
+    checked                whether all checks passed, and there was one; if not, nothing is timed, and `failed` says why
+    ours_s, floor_s        seconds: the median over rounds of the medians of rounds
+    peer, peer_s           the fastest peer
+    ratio_to_fastest_peer  peer_s / ours_s: how many times as fast as that the kernel is
+    ratio_to_floor         floor_s / ours_s: 1 where the kernel is as fast as can be
+    n                      number of rounds
+    peers                  {peer, peer_s, checked, note} of each; the note says why there is no time, or no check
+    """
+    record: dict[str, Any] = {"kernel": case.kernel, "case": case.name, "threads": threads, "checked": False}
+    record.update(dict.fromkeys(("failed", "ours_s", "peer", "peer_s", "ratio_to_fastest_peer")))
+    record.update(floor=case.floor.name if case.floor else None, floor_s=None, ratio_to_floor=None, n=0)
+    notes: dict[Side, str | None] = {peer: peer.differs for peer in case.peers}
+    seconds: dict[Side, float] = {}
+    with tempfile.TemporaryDirectory(prefix="rvk-bench-") as work:
+        try:
+            clocks = _check(case, threads, processes, Path(work), notes)
+            record["checked"] = True
+            seconds, record["n"] = _take_turns(clocks, case.floor, effort, notes)
+        except CheckError as error:
+            record["failed"] = str(error)
+    processes.forget()
+    for side, note in notes.items():
+        if side is not None and note and not (side in seconds or record["failed"]):
+            LOG.info("%s, %s threads: %s is left out: %s", case, threads or "all", side.name, note)
+    record["peers"] = [
+        {"peer": p.name, "peer_s": seconds.get(p), "checked": p in seconds and p.check is not None, "note": notes[p]}
+        for p in case.peers
+    ]
+    timed_peers = [p for p in case.peers if p in seconds]
+    if None in seconds:
+        record["ours_s"] = seconds[None]
+    if None in seconds and timed_peers:
+        fastest = min(timed_peers, key=seconds.__getitem__)
+        record.update(peer=fastest.name, peer_s=seconds[fastest])
+        record["ratio_to_fastest_peer"] = seconds[fastest] / seconds[None]
+    if None in seconds and case.floor in seconds:
+        record.update(floor_s=seconds[case.floor], ratio_to_floor=seconds[case.floor] / seconds[None])
+    return record
+
+
+def _check(
+    case: Case, threads: int, processes: Processes, work: Path, notes: dict[Side, str | None]
+) -> dict[Side, Clock]:
+    """A clock of every side that is there; `notes` gets why another is not.
+
+    Raises CheckError when a result is wrong, or nothing checked the kernel's.
+    """
+    # Both sides read the same pages of the same files.
+    encoded = encode(dict(case.inputs), work, "inputs")
+    inputs = decode(encoded)
+    try:
+        run = case.ours(inputs, threads)
+        result = run()
+        if case.check is not None:
+            case.check(inputs, result)
+    except Exception as error:
+        raise CheckError(f"ours: {_told(error)}") from error
+    clocks: dict[Side, Clock] = {None: lambda calls, warm: timed(run, calls, warm)}
+    checks = int(case.check is not None)
+    for peer in case.sides:
+        process = processes.get(peer.library, threads)
+        try:
+            function = peer.function.partition(":")[2]
+            number = process.ask("prepare", function=function, inputs=encoded, threads=threads)["run"]
+            theirs = decode(process.ask("run", run=number, folder=str(work))["result"])
+        except PeerError as error:
+            notes[peer] = str(error)
+            continue
+        if peer.check is not None:
+            try:
+                peer.check(result, theirs)
+            except Exception as error:
+                raise CheckError(f"{peer.name}: {_told(error)}") from error
+            checks += 1
+
+        def clock(calls: int, warm: int, process=process, number=number) -> list[float]:
+            return process.ask("time", run=number, calls=calls, warm=warm)["seconds"]
+
+        clocks[peer] = clock
+    if not checks:
+        raise CheckError("no peer is there whose result could check ours")
+    return clocks
+
+
+def _told(error: Exception) -> str:
+    """A failed check in one line; of an error that no check meant to raise, the log gets the traceback."""
+    if isinstance(error, AssertionError):
+        return " ".join(str(error).split())[:300] or "the results differ"
+    LOG.error("this is no failed assertion:", exc_info=error)
+    return line(error)
+
+
+def _take_turns(
+    clocks: Mapping[Side, Clock], floor: Peer | None, effort: Effort, notes: dict[Side, str | None]
+) -> tuple[dict[Side, float], int]:
+    """(median seconds of each side, number of rounds); `notes` gets why a peer fell out on the way."""
+    rounds: dict[Side, list[float]] = {}
+
+    def turn(side: Side, calls: int, warm: int) -> None:
+        time.sleep(PAUSE_SECONDS)
+        try:
+            rounds.setdefault(side, []).append(float(np.median(clocks[side](calls, warm))))
+        except PeerError as error:
+            notes[side] = str(error)
+            del rounds[side]
+
+    for side in clocks:
+        turn(side, 1, 0)
+    first = {side: seconds for side, (seconds,) in rounds.items()}
+    rivals = [seconds for side, seconds in first.items() if side not in (None, floor)]
+    close = [s for s in first if s in (None, floor) or first[s] <= FAR * min(rivals)]
+    number, began = 0, time.perf_counter()
+    while number < LEAST_ROUNDS or (number < effort.rounds and time.perf_counter() - began < effort.limit):
+        for side in timing.turned(close, number):
+            if side in rounds:
+                calls = min(max(int(effort.turn / first[side]), 1), MOST_CALLS)
+                turn(side, calls, int(first[side] < WARM_SECONDS))
+        number += 1
+    return {side: float(np.median(all_[1:] or all_)) for side, all_ in rounds.items()}, number
