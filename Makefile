@@ -1,6 +1,7 @@
 # make study   set up what is missing, the study's frameworks among it, run the study, print where the report is
 # make setup   that set-up alone
 # make bench-train    the same for training steps on synthetic batches; times want a machine that does nothing else
+# make bench   set up the libraries that the kernels are compared with, compare (rvk bench; ARGS="--quick --only nms")
 # make test    set up what is missing, run the tests
 # make lint    what .ci/run checks besides the tests
 #
@@ -14,12 +15,16 @@ BIN := .venv/bin
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
-.PHONY: study bench-train test lint setup clean
+.PHONY: study bench bench-train test lint setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
 	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) --cores $(CORES) $(ARGS)
 	@$(BIN)/rvk check --report $(CONFIG)
+
+bench:
+	@PYTHON="$(PYTHON)" envs/setup.sh bench
+	@$(BIN)/rvk bench $(ARGS)
 
 bench-train: setup
 	@$(BIN)/rvk check $(CONFIG)
@@ -29,7 +34,7 @@ test: setup
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable $(ARGS)
 ifeq ($(ARGS),)
 	@for own in .venv-*/; do \
-	  [ ! -d "$$own" ] || { name=$${own#.venv-}; $$own/bin/pytest $(OWN_TESTS) -k "$${name%/}"; } || exit 1; \
+	  [ ! -x "$$own/bin/rvk" ] || { name=$${own#.venv-}; $$own/bin/pytest $(OWN_TESTS) -k "$${name%/}"; } || exit 1; \
 	done
 endif
 

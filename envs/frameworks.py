@@ -1,9 +1,10 @@
 """Installs rvkernels and frameworks: envs/<name>.yaml holds all that is asked for about a framework.
 
-    .venv/bin/python envs/frameworks.py [STUDY.yaml | FRAMEWORK]...
+    .venv/bin/python envs/frameworks.py [STUDY.yaml | FRAMEWORK | bench]...
 
 A framework whose file names the Python of base.yaml goes into .venv, with the others. One that names another Python
-gets an environment of its own, .venv-<name>. pip installs the `pip:` list of the file; the rest of it is for conda.
+gets an environment of its own, .venv-<name>, and so does `bench`, the libraries that the kernels are compared with. pip
+installs the `pip:` list of the file; the rest of it is for conda.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from find_python import PythonMissingError, find
 ROOT = Path(__file__).resolve().parents[1]
 ENVS = ROOT / "envs"
 VENV = ROOT / ".venv"
+# No framework: what is in its environment never meets rvkernels in a process.
+PEERS = "bench"
 
 
 class SetupError(Exception):
@@ -48,8 +51,9 @@ def read(name: str) -> tuple[str, list[str]]:
 
 
 def home(name: str) -> Path:
-    """The environment that a framework goes into."""
-    return VENV if read(name)[0] == read("base")[0] else VENV.with_name(f"{VENV.name}-{name}")
+    """The environment that a framework, or the peers, go into."""
+    shared = name != PEERS and read(name)[0] == read("base")[0]
+    return VENV if shared else VENV.with_name(f"{VENV.name}-{name}")
 
 
 def pip(environment: Path, *arguments: str) -> None:
@@ -74,7 +78,7 @@ def ready(stamp: Path, state: str) -> bool:
 
 
 def install(name: str) -> None:
-    """Install a framework into its environment, unless what its file asks for is there.
+    """Install a framework, or the peers, into the environment, unless what its file asks for is there.
 
     Raises SetupError, and PythonMissingError when the machine has no Python of the version that the file names.
     """
@@ -86,21 +90,22 @@ def install(name: str) -> None:
         return
     start = time.monotonic()
     pins: list[str] = []
+    steps = 1 if environment == VENV else 2 if name == PEERS else 3
     if environment == VENV:
         pins = ["--constraint", "envs/base.txt"]
-    else:
-        if not runs(environment):
-            interpreter = find(python, ROOT / f".python{python}")
-            say(f"{name} 1/3: {environment.name} with {interpreter}")
-            shutil.rmtree(environment, ignore_errors=True)
-            subprocess.run([interpreter, "-m", "venv", "--without-pip", environment], check=True)
+    elif not runs(environment):
+        same = python == read("base")[0]
+        interpreter = Path(sys.executable) if same else find(python, ROOT / f".python{python}")
+        say(f"{name} 1/{steps}: {environment.name} with {interpreter}")
+        shutil.rmtree(environment, ignore_errors=True)
+        subprocess.run([interpreter, "-m", "venv", "--without-pip", environment], check=True)
+    if steps == 3:
         # The bindings are compiled against the framework's NumPy, with base's setuptools: its own may be too old.
-        say(f"{name} 2/3: GDAL's Python bindings for libgdal {gdal}")
+        say(f"{name} 2/{steps}: GDAL's Python bindings for libgdal {gdal}")
         numpy = [r for r in requirements if r.startswith("numpy==")]
         pip(environment, "install", "--quiet", *numpy, *base_pins("setuptools", "wheel"))
         pip(environment, "install", "--quiet", "--no-build-isolation", f"gdal[numpy]=={gdal}.*")
-    step = "3/3" if environment != VENV else "1/1"
-    say(f"{name} {step}: {requirements[0]} and what it needs, into {environment.name}")
+    say(f"{name} {steps}/{steps}: {requirements[0]} and what it needs, into {environment.name}")
     pip(environment, "install", "--quiet", *pins, *requirements)
     pip(environment, "check")
     stamp.write_text(state)
@@ -153,7 +158,8 @@ def main(arguments: list[str]) -> int:
         build(VENV)
         for name in asked(arguments):
             install(name)
-            build(home(name))
+            if name != PEERS:
+                build(home(name))
     except PythonMissingError as error:
         say(f"error: {name}: {error}. Install one, or take {name} out of `frameworks:` in the study")
         return 1

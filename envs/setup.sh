@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Sets up .venv (Debian's libgdal, the pinned packages of base.txt, rvkernels itself), then frameworks.
 #
-#   envs/setup.sh [STUDY.yaml | FRAMEWORK]...
+#   envs/setup.sh [STUDY.yaml | FRAMEWORK | bench]...
 #
-# sets up the frameworks of a study, or those named. Safe to run again: what is there is left, a second run takes a second.
+# sets up the frameworks of a study, or those named, or what the kernels are compared with. Safe to run again: what is there is left, a second run takes a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
