@@ -68,7 +68,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
     seconds: dict[Side, float] = {}
     with tempfile.TemporaryDirectory(prefix="rvk-bench-") as work:
         try:
-            clocks = _check(case, threads, processes, Path(work), notes)
+            clocks = check_sides(case, threads, processes, Path(work), notes)
             record["checked"] = True
             seconds, record["n"] = _take_turns(clocks, case.floor, effort, notes)
         except CheckError as error:
@@ -93,7 +93,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
     return record
 
 
-def _check(
+def check_sides(
     case: Case, threads: int, processes: Processes, work: Path, notes: dict[Side, str | None]
 ) -> dict[Side, Clock]:
     """A clock of every side that is there; `notes` gets why another is not.
@@ -109,7 +109,7 @@ def _check(
         if case.check is not None:
             case.check(inputs, result)
     except Exception as error:
-        raise CheckError(f"ours: {_told(error)}") from error
+        raise CheckError(f"ours: {_said(error)}") from error
     clocks: dict[Side, Clock] = {None: lambda calls, warm: timed(run, calls, warm)}
     checks = int(case.check is not None)
     for peer in case.sides:
@@ -125,7 +125,7 @@ def _check(
             try:
                 peer.check(result, theirs)
             except Exception as error:
-                raise CheckError(f"{peer.name}: {_told(error)}") from error
+                raise CheckError(f"{peer.name}: {_said(error)}") from error
             checks += 1
 
         def clock(calls: int, warm: int, process=process, number=number) -> list[float]:
@@ -137,7 +137,7 @@ def _check(
     return clocks
 
 
-def _told(error: Exception) -> str:
+def _said(error: Exception) -> str:
     """A failed check in one line; of an error that no check meant to raise, the log gets the traceback."""
     if isinstance(error, AssertionError):
         return " ".join(str(error).split())[:300] or "the results differ"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 from pathlib import Path
@@ -52,8 +53,11 @@ class Scene:
         if self._given is not None:
             return self._given
         folder = self._cache / f"scene-{self._size}-v{VERSION}"
-        if not folder.is_dir():
-            draw(folder, self._size)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with open(self._cache / ".lock", "w") as lock:  # against another process that draws it, too
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                draw(folder, self._size)
         return folder
 
     @functools.cached_property
