@@ -1,23 +1,21 @@
 """A checkpoint: weights, optimizer state and counters in one .npz file, whole or not at all.
 
 Arrays are named weights/<name>, state/<name>, best/<name> (the best weights so far) and steps/<name> (one value per
-training step); `meta` is JSON. numpy.load opens the file without this module.
+training step); `meta` is JSON. numpy.load opens the file without this module. Beside zip's checksums of the members,
+`meta` lists their names, since damage to the archive's directory can make one disappear.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
 from rvkernels.files import atomic
 
-FORMAT = 1
+FORMAT = 2
 _GROUPS = ("weights", "state", "best", "steps")
 
 
@@ -37,8 +35,8 @@ class Checkpoint:
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write atomically: after a kill at any moment `path` holds the old checkpoint or the new one."""
-    meta = json.dumps({"format": FORMAT, **checkpoint.meta}, allow_nan=False)
     arrays = {f"{group}/{name}": a for group in _GROUPS for name, a in getattr(checkpoint, group).items()}
+    meta = json.dumps({"format": FORMAT, "members": list(arrays), **checkpoint.meta}, allow_nan=False)
     with atomic(path) as temporary:
         np.savez(temporary, meta=np.array(meta), **arrays)
 
@@ -46,7 +44,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read the whole file. FileNotFoundError when there is none; ValueError naming it when it is damaged."""
     # Every member is read, so that zip's CRC of each is checked here and not in the middle of a training.
-    meta, arrays = _read(Path(path), lambda members: [name for name in members if name != "meta"])
+    meta, arrays = _read(Path(path))
     groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
     for name, array in arrays.items():
         group, _, rest = name.partition("/")
@@ -58,21 +56,25 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def read_meta(path: str | Path) -> dict:
     """`meta` alone, without reading the arrays. FileNotFoundError, or ValueError naming the file."""
-    return _read(Path(path), lambda members: [])[0]
+    return _read(Path(path), meta_only=True)[0]
 
 
-def _read(path: Path, wanted: Callable[[list[str]], list[str]]) -> tuple[dict, dict[str, np.ndarray]]:
-    """`meta` without the format, and those of the other members that `wanted` chooses."""
+def _read(path: Path, *, meta_only: bool = False) -> tuple[dict, dict[str, np.ndarray]]:
+    """`meta` without the format and the members' names, and the members."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; run `rvk train` first")
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
-            arrays = {name: file[name] for name in wanted(file.files)}
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError) as error:
+            names = [name for name in file.files if name != "meta"]
+            arrays = {} if meta_only else {name: file[name] for name in names}
+    except Exception as error:  # damaged bytes make zipfile, zlib, tokenize, json and NumPy raise nearly everything
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{path}: not a readable checkpoint ({error}); delete it to train again from the start"
+            f"{path}: not a readable checkpoint ({reason}); delete it to train again from the start"
         ) from None
-    if meta.pop("format", None) != FORMAT:
+    if not isinstance(meta, dict) or meta.pop("format", None) != FORMAT:
         raise ValueError(f"{path}: a checkpoint of another format; delete it to train again from the start")
+    if meta.pop("members", None) != names:
+        raise ValueError(f"{path}: arrays are missing; delete it to train again from the start")
     return meta, arrays

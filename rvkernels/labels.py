@@ -17,7 +17,7 @@ from shapely.geometry import shape as shape_of
 from rvkernels import raster
 from rvkernels.dataset import is_vector
 from rvkernels.ops import tile
-from rvkernels.ops.rasterize import Geometries, Rasterizer
+from rvkernels.ops.rasterize import FARTHEST, Geometries, Rasterizer
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
 
@@ -110,7 +110,7 @@ def load_features(scene: Scene, classes: Sequence[str | Mapping]) -> Features:
         wheres = [f"{scene.labels}: feature {i}" for i in range(len(features))]
         ids = [known.of_properties(f.get("properties") or {}, where) for f, where in zip(features, wheres)]
         geometries = _in_pixels(scene, features, crs, scene.labels)
-    parts = [(part, i) for geometry, i in zip(geometries, ids) for part in _simple_parts(geometry)]
+    parts = [(part, i) for found, i in zip(geometries, ids) for part in found]
     bounds = np.array([part.bounds for part, _ in parts], np.float64).reshape(-1, 4)
     return Features(
         [part for part, _ in parts],
@@ -129,9 +129,14 @@ def _read_geojson(path: str) -> tuple[list[dict], str | None]:
     if kind not in ("FeatureCollection", "Feature"):
         raise ValueError(f"{path}: expected a GeoJSON FeatureCollection, got {kind or type(content).__name__}")
     features = content.get("features", []) if kind == "FeatureCollection" else [content]
+    if not isinstance(features, list):
+        raise ValueError(f"{path}: features: expected a list, got {type(features).__name__}")
     for i, feature in enumerate(features):
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise ValueError(f"{path}: feature {i}: expected type Feature")
+        for member in ("properties", "geometry"):
+            if not isinstance(feature.get(member), (dict, type(None))):
+                raise ValueError(f"{path}: feature {i}: {member}: expected an object or null")
     if "crs" not in content:
         return features, raster.MAP
     if content["crs"] is None:
@@ -142,38 +147,56 @@ def _read_geojson(path: str) -> tuple[list[dict], str | None]:
         raise ValueError(f"{path}: crs: expected a named CRS, got {json.dumps(content['crs'])[:80]}") from None
 
 
-def _in_pixels(scene: Scene, features: list[dict], crs: str | None, path: str) -> list[shapely.Geometry | None]:
-    """Geometries of the features in the scene's pixels, None where a feature has none."""
+def _in_pixels(scene: Scene, features: list[dict], crs: str | None, path: str) -> list[list[shapely.Geometry]]:
+    """Points, lines and valid polygons of each feature in the scene's pixels; none where its geometry is null."""
     present = [i for i, f in enumerate(features) if f.get("geometry")]
+
+    def move(xy: np.ndarray) -> np.ndarray:
+        pixels = xy if crs is None else raster.to_pixels(scene, xy, crs)
+        far = ~(np.abs(pixels) <= FARTHEST).all(1)
+        if far.any():
+            x, y = xy[far][0].tolist()
+            raise ValueError(
+                f"coordinates ({x}, {y}) lie more than 2^29 pixels from the image, or nowhere; check its CRS"
+            )
+        return pixels
+
     try:
-        moved = raster.move_geometries(
-            [features[i]["geometry"] for i in present],
-            (lambda xy: xy) if crs is None else lambda xy: raster.to_pixels(scene, xy, crs),
-        )
-        found: list[shapely.Geometry | None] = [None] * len(features)
-        for i, geometry in zip(present, moved):
-            found[i] = shape_of(geometry)
+        moved = raster.move_geometries([features[i]["geometry"] for i in present], move)
+        found: list[list[shapely.Geometry]] = [[] for _ in features]
+        for i, geometry in zip(present, map(shape_of, moved)):
+            found[i] = _simple_parts(geometry)
     except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError) as error:
         raise ValueError(f"{path}: {error}") from None
     return found
 
 
-def _simple_parts(geometry: shapely.Geometry | None) -> list[shapely.Geometry]:
+def _simple_parts(geometry: shapely.Geometry) -> list[shapely.Geometry]:
     """Points, lines and valid polygons of a geometry, none empty.
 
     make_valid keeps both halves of a bow tie, of which buffer(0) drops one; the lines it may leave of a polygon go.
     """
-    if geometry is None or geometry.is_empty:
-        return []
+    parts = []
+    for part in _flat(geometry):
+        parts += [part] if part.is_valid else [p for p in _flat(_valid(part)) if p.geom_type == part.geom_type]
+    return parts
+
+
+def _flat(geometry: shapely.Geometry) -> list[shapely.Geometry]:
+    """Members of collections, and of collections in them, none empty."""
     if hasattr(geometry, "geoms"):
-        return [part for inner in geometry.geoms for part in _simple_parts(inner)]
-    if geometry.is_valid:
-        return [geometry]
-    repaired = _simple_parts(shapely.make_valid(geometry))
-    return [part for part in repaired if part.geom_type == geometry.geom_type]
+        return [part for inner in geometry.geoms for part in _flat(inner)]
+    return [] if geometry.is_empty else [geometry]
 
 
-def _read_voc(scene: Scene, known: Classes) -> tuple[list[shapely.Geometry], list[int]]:
+def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
+    try:
+        return shapely.make_valid(geometry)
+    except shapely.errors.GEOSException:  # where rings meet themselves in points only, this method gives up
+        return shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+
+
+def _read_voc(scene: Scene, known: Classes) -> tuple[list[list[shapely.Geometry]], list[int]]:
     path = scene.labels
     try:
         root = ElementTree.fromstring(raster.read_bytes(path))
@@ -199,7 +222,7 @@ def _read_voc(scene: Scene, known: Classes) -> tuple[list[shapely.Geometry], lis
             raise ValueError(f"{where}: bndbox: expected xmin, ymin, xmax, ymax, got {texts}") from None
         if not (xmin < xmax and ymin < ymax):
             raise ValueError(f"{where}: bndbox: is empty: x {xmin} to {xmax}, y {ymin} to {ymax}")
-        geometries.append(shapely.box(xmin, ymin, xmax, ymax))
+        geometries.append([shapely.box(xmin, ymin, xmax, ymax)])
     return geometries, ids
 
 
@@ -401,7 +424,7 @@ def aoi(scene: Scene) -> list[shapely.Polygon] | None:
     if scene.aoi is None:
         return None
     features, crs = _read_geojson(scene.aoi)
-    parts = [part for g in _in_pixels(scene, features, crs, scene.aoi) for part in _simple_parts(g)]
+    parts = [part for found in _in_pixels(scene, features, crs, scene.aoi) for part in found]
     polygons = [p for p in parts if p.geom_type == "Polygon"]
     if not polygons:
         raise ValueError(f"{scene.aoi}: holds no polygon, so no part of {scene.images[0]} would be used")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from rvkernels.checkpoint import Checkpoint, read_checkpoint, read_meta, write_checkpoint
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_same_checkpoint_is_the_same_file(tmp_path, checkpoint):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "text", "empty", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "encrypted", "header", "text", "empty", "pickle"])
 def test_damage_is_found_and_the_file_named(tmp_path, checkpoint, damage):
     path = tmp_path / "last.npz"
     write_checkpoint(path, checkpoint)
@@ -52,6 +52,11 @@ def test_damage_is_found_and_the_file_named(tmp_path, checkpoint, damage):
     elif damage == "flip":
         at = data.index(checkpoint.weights["conv.weight"].tobytes())
         data[at + 5] ^= 1
+    elif damage == "encrypted":  # one bit of the archive's directory
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+    elif damage == "header":
+        header = data.index(b"'shape': ")
+        data[header + 9] = ord("{")
     elif damage == "text":
         data = bytearray(b"weights, honestly")
     elif damage == "empty":
@@ -68,9 +73,27 @@ def test_foreign_npz(tmp_path):
     np.savez(tmp_path / "a.npz", meta=np.array('{"format": 99}'))
     with pytest.raises(ValueError, match="another format"):
         read_checkpoint(tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", meta=np.array('{"format": 1}'), stray=np.zeros(3))
+    np.savez(tmp_path / "b.npz", meta=np.array('{"format": 2, "members": ["stray"]}'), stray=np.zeros(3))
     with pytest.raises(ValueError, match="unknown member 'stray'"):
         read_checkpoint(tmp_path / "b.npz")
+
+
+def test_a_member_that_disappeared(tmp_path, checkpoint):
+    """The archive is whole, and each member's checksum is right."""
+    write_checkpoint(tmp_path / "last.npz", checkpoint)
+    with np.load(tmp_path / "last.npz") as file:
+        members = {name: file[name] for name in file.files if name != "steps/loss"}
+    np.savez(tmp_path / "last.npz", **members)
+    for read in (read_checkpoint, read_meta):
+        with pytest.raises(ValueError, match=r"last\.npz: arrays are missing"):
+            read(tmp_path / "last.npz")
+
+
+@pytest.mark.parametrize("meta", ["[1, 2]", '"text"'])
+def test_meta_that_is_no_object(tmp_path, meta):
+    np.savez(tmp_path / "a.npz", meta=np.array(meta))
+    with pytest.raises(ValueError, match="another format"):
+        read_checkpoint(tmp_path / "a.npz")
 
 
 def test_missing(tmp_path):

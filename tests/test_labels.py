@@ -131,6 +131,12 @@ def test_georeferenced_labels_need_a_georeferenced_image(tmp_path):
         ("[]", "expected a GeoJSON FeatureCollection, got list"),
         ('{"type": "Topology"}', "got Topology"),
         ('{"type": "FeatureCollection", "features": [1]}', "feature 0: expected type Feature"),
+        ('{"type": "FeatureCollection", "features": 1.5}', "features: expected a list, got float"),
+        (
+            '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": 7}]}',
+            "feature 0: properties: ",
+        ),
+        ('{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": [1]}]}', "feature 0: geometry: "),
         ('{"type": "FeatureCollection", "crs": "x", "features": []}', "crs: expected a named CRS"),
     ],
 )
@@ -147,6 +153,21 @@ def test_broken_coordinates_name_the_file(tmp_path):
     features = [({"type": "Polygon", "coordinates": [[[0, 1], [2, 3]]]}, {"class_id": 0})]
     with pytest.raises(ValueError, match=r"l\.geojson: "):
         labels.load_features(in_pixels(tmp_path, features), CLASSES)
+
+
+@pytest.mark.parametrize("x", [float("nan"), float("inf"), 1e308])
+def test_coordinates_that_are_nowhere_are_refused(tmp_path, x):
+    """An infinite one was repaired again and again until Python gave up."""
+    features = [({"type": "Polygon", "coordinates": [[[0, 0], [x, 0], [5, 5], [0, 0]]]}, {"class_id": 0})]
+    with pytest.raises(ValueError, match=r"l\.geojson: coordinates \(.* more than 2\^29 pixels"):
+        labels.load_features(in_pixels(tmp_path, features), CLASSES)
+
+
+def test_a_hole_in_a_shell_of_one_point_burns_nothing(tmp_path):
+    """GEOS cannot overlay the two; the shell has no area, so nothing is left of the polygon."""
+    rings = [[[2, 0], [2, 0], [2, 0], [2, 0]], [[0, 2], [2, 1], [1, 1], [0, 2]]]
+    features = [({"type": "Polygon", "coordinates": rings}, {"class_id": 0})]
+    assert labels.load_features(in_pixels(tmp_path, features), CLASSES).geometries == []
 
 
 def test_missing_labels(tmp_path):
