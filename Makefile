@@ -4,6 +4,7 @@
 # make bench   set up the libraries that the kernels are compared with, compare (rvk bench; ARGS="--quick --only nms")
 # make test    set up what is missing, run the tests
 # make lint    what .ci/run checks besides the tests
+# make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60
 #
 # CONFIG=config/eurosat.yaml chooses another study, CORES=1 uses fewer cores, ARGS="-n" goes to snakemake or pytest.
 
@@ -11,11 +12,12 @@ PYTHON ?= python3
 CONFIG ?= config/config.yaml
 CORES ?= all
 ARGS ?=
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
-.PHONY: study bench bench-train test lint setup clean
+.PHONY: study bench bench-train test lint sanitize setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
@@ -44,6 +46,11 @@ lint: setup
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/clang-format --dry-run --Werror $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp)
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/snakemake --lint
+
+sanitize: setup
+	@tests/sanitize/run.sh tsan
+	@tests/sanitize/run.sh asan
+	@tests/sanitize/run.sh asan .venv/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 setup:
 	@PYTHON="$(PYTHON)" envs/setup.sh $(CONFIG)

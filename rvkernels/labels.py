@@ -156,9 +156,7 @@ def _in_pixels(scene: Scene, features: list[dict], crs: str | None, path: str) -
         far = ~(np.abs(pixels) <= FARTHEST).all(1)
         if far.any():
             x, y = xy[far][0].tolist()
-            raise ValueError(
-                f"coordinates ({x}, {y}) lie more than 2^29 pixels from the image, or nowhere; check its CRS"
-            )
+            raise ValueError(f"coordinates ({x}, {y}) lie more than 2^29 pixels from the image; check the CRS")
         return pixels
 
     try:

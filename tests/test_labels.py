@@ -134,9 +134,9 @@ def test_georeferenced_labels_need_a_georeferenced_image(tmp_path):
         ('{"type": "FeatureCollection", "features": 1.5}', "features: expected a list, got float"),
         (
             '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": 7}]}',
-            "feature 0: properties: ",
+            "0: properties: ",
         ),
-        ('{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": [1]}]}', "feature 0: geometry: "),
+        ('{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": [1]}]}', "0: geometry: "),
         ('{"type": "FeatureCollection", "crs": "x", "features": []}', "crs: expected a named CRS"),
     ],
 )

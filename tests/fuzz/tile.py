@@ -1,0 +1,96 @@
+"""Plans of windows, and GeoTIFF files with bytes overwritten or cut off, read through every layout of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from osgeo import gdal
+from run import clear
+
+from rvkernels import raster, windows
+from rvkernels.ops import tile
+from rvkernels.scene import Region
+
+gdal.UseExceptions()
+TYPES = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16, "int16": gdal.GDT_Int16, "float32": gdal.GDT_Float32}
+
+
+def options(rng: np.random.Generator, dtype: str) -> list[str]:
+    """A way to store a GeoTIFF, chosen by chance."""
+    compression = rng.choice(["NONE", "DEFLATE", "LZW", "PACKBITS"])
+    endian = rng.choice(["LITTLE", "BIG"])
+    chosen = [f"COMPRESS={compression}", f"INTERLEAVE={rng.choice(['PIXEL', 'BAND'])}", "ALPHA=NO"]
+    if compression in ("DEFLATE", "LZW"):
+        # GDAL does not read back floats that it wrote with a predictor in big-endian order.
+        predictors = [1, 2] if dtype != "float32" else [1] if endian == "BIG" else [1, 3]
+        chosen.append(f"PREDICTOR={rng.choice(predictors)}")
+    if rng.integers(0, 2):
+        chosen += ["TILED=YES", f"BLOCKXSIZE={16 * rng.integers(1, 5)}", f"BLOCKYSIZE={16 * rng.integers(1, 5)}"]
+    else:
+        chosen.append(f"BLOCKYSIZE={rng.integers(1, 40)}")
+    chosen.append(f"BIGTIFF={rng.choice(['YES', 'NO'])}")
+    chosen.append(f"ENDIANNESS={endian}")
+    if rng.integers(0, 4) == 0:
+        chosen.append("SPARSE_OK=TRUE")
+    return chosen
+
+
+def written(rng: np.random.Generator, path: Path) -> np.ndarray:
+    """The pixels (rows, cols, bands) of a GeoTIFF written to `path`."""
+    dtype = str(rng.choice(list(TYPES)))
+    rows, cols, bands = (int(n) for n in (*rng.integers(1, 120, 2), rng.integers(1, 6)))
+    pixels = (np.add.outer(np.arange(rows), np.arange(cols))[..., None] + rng.integers(0, 9, bands)).astype(dtype)
+    pixels[rng.random((rows, cols)) < 0.1] = 7
+    made = gdal.GetDriverByName("GTiff").Create(str(path), cols, rows, bands, TYPES[dtype], options(rng, dtype))
+    if rng.integers(0, 2):
+        made.GetRasterBand(1).SetNoDataValue(7)
+    made.WriteArray(pixels.transpose(2, 0, 1))
+    del made  # closed, with all of it on disk
+    return pixels
+
+
+def plan(rng: np.random.Generator, rows: int, cols: int) -> None:
+    """Sliding windows lie in their region, differ, and with `flush` cover it; random ones lie in it."""
+    row, col, size, stride = (int(n) for n in (*rng.integers(0, 50, 2), *rng.integers(1, 40, 2)))
+    region, flush = Region("s", row, col, rows, cols, "train"), bool(rng.integers(0, 2))
+    found = windows.sliding(region, size, stride, flush=flush)
+    assert len(np.unique(found, axis=0)) == len(found)
+    seen = np.zeros((rows, cols), bool)
+    for r, c, h, w in found - np.array([row, col, 0, 0]):
+        assert 0 <= r <= rows - h
+        assert 0 <= c <= cols - w
+        seen[r : r + h, c : c + w] = True
+    if flush and stride <= size <= min(rows, cols):
+        assert seen.all()
+    if size <= min(rows, cols):
+        drawn = windows.random(region, size, 5, seed=int(rng.integers(0, 99)), sample=0)
+        assert (drawn[:, :2] >= [row, col]).all()
+        assert (drawn[:, :2] + drawn[:, 2:] <= [row + rows, col + cols]).all()
+
+
+def round(rng: np.random.Generator, folder: Path) -> None:
+    path = folder / "scene.tif"
+    path.unlink(missing_ok=True)
+    pixels = written(rng, path)
+    rows, cols, bands = pixels.shape
+    plan(rng, rows, cols)
+    corners = rng.integers(-60, 150, (rng.integers(1, 20), 2))
+    asked = np.concatenate([corners, np.tile(rng.integers(1, 70, 2), (len(corners), 1))], 1)
+    chosen = rng.permutation(bands)[: rng.integers(1, bands + 1)].tolist()
+    whole = tile.read(path, asked, bands=chosen, fill=3, threads=int(rng.integers(1, 3)))
+    for (row, col, height, width), got in zip(asked.tolist(), whole):
+        want = np.full((height, width, len(chosen)), 3, pixels.dtype)
+        top, left, bottom, right = max(row, 0), max(col, 0), min(row + height, rows), min(col + width, cols)
+        if top < bottom and left < right:
+            want[top - row : bottom - row, left - col : right - col] = pixels[top:bottom, left:right][..., chosen]
+        np.testing.assert_array_equal(got, want)
+    data = bytearray(path.read_bytes())
+    for at in rng.integers(0, len(data) if rng.integers(0, 2) else min(len(data), 400), rng.integers(1, 5)):
+        data[at] = rng.integers(0, 256)
+    if rng.integers(0, 3) == 0:
+        data = data[: rng.integers(0, len(data))]
+    path.write_bytes(data)
+    found = clear(raster.describe, path)
+    if found is not None and found["rows"] * found["cols"] * found["bands"] < 1e6:
+        clear(tile.read, path, asked, valid=True)
