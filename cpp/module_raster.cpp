@@ -34,16 +34,19 @@ GDALDataType pixel_type(const std::string& name) {
 
 // Stack::read with NumPy arrays. out and valid are written in place. Returns the number of blocks decoded.
 int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std::vector<int>& bands, py::array out,
-                     double fill, const py::object& valid_in, int threads) {
+                     double fill, const py::object& valid_in, int threads, const std::string& layout) {
+  if (layout != "NHWC" && layout != "NCHW") throw std::invalid_argument("layout: expected NHWC or NCHW, got " + layout);
   const auto windows = rvk::checked<int64_t>(windows_in, "windows", 2);
   const GDALDataType type = pixel_type(py::str(out.dtype()));
-  const int64_t n = out.shape(0), rows = out.shape(1), cols = out.shape(2);
+  const bool planes = layout == "NCHW";
+  const int64_t n = out.shape(0), rows = out.shape(planes ? 2 : 1), cols = out.shape(planes ? 3 : 2);
   uint8_t* valid = nullptr;
   if (!valid_in.is_none()) valid = rvk::checked<uint8_t>(valid_in, "valid", 3, true).mutable_data();
   void* pixels = out.mutable_data();
   const int64_t* first = windows.data();
   py::gil_scoped_release release;
-  return stack.read(first, n, rows, cols, bands, type, pixels, fill, valid, threads);
+  return stack.read(first, n, rows, cols, bands, type, pixels, fill, valid, threads,
+                    planes ? rvk::Layout::nchw : rvk::Layout::nhwc);
 }
 
 }  // namespace
@@ -51,6 +54,7 @@ int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std:
 PYBIND11_MODULE(_raster, m) {
   m.doc() = "Windows of GDAL rasters; see rvkernels.ops.tile and rvkernels.raster.";
   GDALAllRegister();
+  m.attr("codecs") = py::tuple(py::cast(rvk::Tiff::codecs()));  // of TIFF blocks that are decoded without GDAL
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);
@@ -74,7 +78,23 @@ PYBIND11_MODULE(_raster, m) {
       py::arg("paths"), py::arg("threads"));
 
   py::class_<rvk::Stack>(m, "Stack")
-      .def(py::init<const std::vector<std::string>&>(), py::arg("paths"), py::call_guard<py::gil_scoped_release>())
+      .def(py::init([](const std::vector<std::string>& paths, double cache_mb, bool direct) {
+             if (!(cache_mb >= 0 && cache_mb < 1e9))
+               throw std::invalid_argument("cache_mb: expected a number that is not negative, got " +
+                                           std::to_string(cache_mb));
+             py::gil_scoped_release release;
+             return std::make_unique<rvk::Stack>(
+                 paths, rvk::Stack::Options{static_cast<size_t>(cache_mb * (1 << 20)), direct});
+           }),
+           py::arg("paths"), py::arg("cache_mb") = 128.0, py::arg("direct") = true)
+      .def_property_readonly("counts",
+                             [](const rvk::Stack& s) {
+                               py::dict out;
+                               out["decoded"] = s.counts().decoded.load();
+                               out["by_gdal"] = s.counts().by_gdal.load();
+                               out["cached"] = s.counts().cached.load();
+                               return out;
+                             })
       .def_property_readonly("bands", &rvk::Stack::bands)
       .def_property_readonly("dtype", [](const rvk::Stack& s) { return rvk::type_name(s.type()); })
       .def_property_readonly("descriptions",
@@ -84,7 +104,7 @@ PYBIND11_MODULE(_raster, m) {
                                return out;
                              })
       .def("read", &read_windows, py::arg("windows"), py::arg("bands"), py::arg("out"), py::arg("fill"),
-           py::arg("valid"), py::arg("threads"));
+           py::arg("valid"), py::arg("threads"), py::arg("layout") = "NHWC");
 
   py::class_<rvk::Many>(m, "Many")
       .def(py::init<const std::vector<std::string>&>(), py::arg("paths"), py::call_guard<py::gil_scoped_release>())

@@ -22,6 +22,7 @@ fi
 missing=()
 command -v gdal-config >/dev/null || missing+=(libgdal-dev)
 command -v g++ >/dev/null || missing+=(g++)
+echo '#include <libdeflate.h>' | g++ -E -x c++ - >/dev/null 2>&1 || missing+=(libdeflate-dev)
 "$python" -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 [ -e "$header" ] || missing+=(python3-dev)

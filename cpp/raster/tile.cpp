@@ -10,6 +10,7 @@
 
 #include "parallel.h"
 #include "raster/archive.h"
+#include "raster/layer.h"
 #include "raster/visits.h"
 
 namespace rvk {
@@ -20,78 +21,18 @@ GDALDataType type_of(const Description& d) {
   return GDALGetDataTypeByName(d.dtype == "uint8" ? "Byte" : d.dtype.c_str());
 }
 
-bool sequential(const std::string& driver) {
-  return driver == "JPEG" || driver == "PNG" || driver == "GIF" || driver == "WEBP";
-}
+// Outputs larger than this are written past the caches.
+constexpr int64_t kStreamed = int64_t{16} << 20;
 
-// The value as it looks in pixels of `type` read from a band of type `native`; false when no such pixel can exist.
-bool as_pixel(double value, GDALDataType native, GDALDataType type, void* pixel) {
-  double stored = value;
-  if (native != GDT_Float32 && native != GDT_Float64) {
-    double buffer = 0;
-    GDALCopyWords(&value, GDT_Float64, 0, &buffer, native, 0, 1);
-    GDALCopyWords(&buffer, native, 0, &stored, GDT_Float64, 0, 1);
-    if (stored != value) return false;
-  }
-  GDALCopyWords(&stored, GDT_Float64, 0, pixel, type, 0, 1);
-  return true;
-}
-
-template <typename T>
-bool is_nan(T value) {
-  if constexpr (std::is_floating_point_v<T>) return std::isnan(value);
-  (void)value;
-  return false;
-}
-
-// Where each channel of a decoded piece goes.
-struct Channels {
-  std::vector<int> source;      // GDAL band numbers, imagery first, then alpha if asked for
-  std::vector<int64_t> target;  // index among the output bands, per imagery channel
-  bool alpha = false;
-  bool mask = false;
-  std::vector<double> nodata;    // per imagery channel; as values of the output type
-  std::vector<char> has_nodata;  // per imagery channel
-  bool test_values = false;      // values can mean "no data"
-};
-
-template <typename T>
-void copy_piece(const T* piece, const uint8_t* mask, const Rect& at, const Channels& channels, const Rect& part,
-                const int64_t* window, T* out, int64_t out_bands, uint8_t* valid) {
-  const int64_t depth = static_cast<int64_t>(channels.source.size());
-  const int64_t used = static_cast<int64_t>(channels.target.size());
-  const int64_t width = at.col1 - at.col0;
-  const int64_t length = part.col1 - part.col0;
-  const bool whole_rows =
-      used == depth && used == out_bands && std::is_sorted(channels.target.begin(), channels.target.end());
-  for (int64_t row = part.row0; row < part.row1; ++row) {
-    const int64_t from = (row - at.row0) * width + (part.col0 - at.col0);
-    const int64_t to = (row - window[0]) * window[3] + (part.col0 - window[1]);
-    const T* source = piece + from * depth;
-    T* target = out + to * out_bands;
-    if (whole_rows) {
-      std::memcpy(target, source, static_cast<size_t>(length * depth) * sizeof(T));
-    } else {
-      for (int64_t c = 0; c < used; ++c) {
-        const int64_t band = channels.target[c];
-        for (int64_t i = 0; i < length; ++i) target[i * out_bands + band] = source[i * depth + c];
-      }
-    }
-    if (!valid) continue;
-    uint8_t* ok = valid + to;
-    if (mask)
-      for (int64_t i = 0; i < length; ++i) ok[i] = mask[from + i] ? ok[i] : uint8_t{0};
-    if (channels.alpha)
-      for (int64_t i = 0; i < length; ++i) ok[i] = source[i * depth + used] != T{0} ? ok[i] : uint8_t{0};
-    if (channels.test_values)
-      for (int64_t i = 0; i < length; ++i) {
-        bool some = false;
-        for (int64_t c = 0; c < used && !some; ++c) {
-          const T value = source[i * depth + c];
-          some = !is_nan(value) && !(channels.has_nodata[c] && value == static_cast<T>(channels.nodata[c]));
-        }
-        if (!some) ok[i] = 0;
-      }
+// Where `part` has data, to rows of `valid`: set by the first raster, cleared by the others.
+void copy_valid(const Pixels& pixels, const Rect& part, bool first, uint8_t* valid, int64_t row_step, bool stream) {
+  const int64_t cols = part.col1 - part.col0, width = pixels.at.col1 - pixels.at.col0;
+  for (int64_t row = part.row0; row < part.row1; ++row, valid += row_step) {
+    const uint8_t* from =
+        pixels.valid ? pixels.valid + (row - pixels.at.row0) * width + part.col0 - pixels.at.col0 : nullptr;
+    if (!first && from) clear_where_masked(from, cols, valid);
+    if (first && from) copy_bytes(valid, from, static_cast<size_t>(cols), stream);
+    if (first && !from) std::memset(valid, 1, static_cast<size_t>(cols));
   }
 }
 
@@ -102,47 +43,12 @@ void fill_all(void* out, int64_t count, double value) {
 
 }  // namespace
 
-// One raster of a stack, with its handles: GDAL allows one thread at a time per handle, so each worker takes its own.
-struct Stack::Layer {
-  struct Worker {
-    Dataset dataset;
-    std::vector<uint8_t> pixels, mask;
-  };
-
-  std::string path;
-  std::mutex lock;
-  std::vector<std::unique_ptr<Worker>> idle;
-
-  std::unique_ptr<Worker> take(Quiet& quiet) {
-    {
-      std::lock_guard<std::mutex> hold(lock);
-      if (!idle.empty()) {
-        auto worker = std::move(idle.back());
-        idle.pop_back();
-        return worker;
-      }
-    }
-    auto worker = std::make_unique<Worker>();
-    worker->dataset = open(path, quiet);
-    return worker;
-  }
-
-  void give(std::unique_ptr<Worker> worker) {
-    std::lock_guard<std::mutex> hold(lock);
-    idle.push_back(std::move(worker));
-  }
-};
-
-Stack::Stack(const std::vector<std::string>& paths) : paths_(paths) {
+Stack::Stack(const std::vector<std::string>& paths, const Options& options) {
   if (paths.empty()) throw std::invalid_argument("images: expected at least one path, got none");
-  Quiet quiet;
+  if (options.cache_bytes > 0) cache_ = std::make_shared<BlockCache>(options.cache_bytes);
   for (const auto& path : paths) {
-    auto layer = std::make_unique<Layer>();
-    layer->path = path;
-    auto worker = layer->take(quiet);
-    descriptions_.push_back(describe(*worker->dataset, path));
-    layer->give(std::move(worker));
-    layers_.push_back(std::move(layer));
+    layers_.push_back(std::make_unique<Layer>(path, static_cast<int>(layers_.size()), options.direct, cache_));
+    descriptions_.push_back(layers_.back()->description());
     const Description &a = descriptions_.front(), &b = descriptions_.back();
     std::string differs;
     if (a.rows != b.rows || a.cols != b.cols)
@@ -163,6 +69,13 @@ Stack::Stack(const std::vector<std::string>& paths) : paths_(paths) {
   }
 }
 
+int64_t Stack::count(const Counts& counts) {
+  counts_.decoded += counts.decoded;
+  counts_.by_gdal += counts.by_gdal;
+  counts_.cached += counts.cached;
+  return counts.decoded;
+}
+
 Stack::~Stack() {
   Quiet quiet;
   layers_.clear();
@@ -181,132 +94,95 @@ GDALDataType Stack::type() const {
 }
 
 int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t cols, const std::vector<int>& bands,
-                    GDALDataType type, void* out, double fill, uint8_t* valid, int threads) {
+                    GDALDataType type, void* out, double fill, uint8_t* valid, int threads, Layout layout) {
   const int64_t size = GDALGetDataTypeSizeBytes(type);
-  const int64_t out_bands = static_cast<int64_t>(bands.size());
+  const auto out_bands = static_cast<int64_t>(bands.size());
   const int64_t window_values = rows * cols * out_bands;
   const int64_t height = this->rows(), width = this->cols();
+  auto* const pixels_out = static_cast<uint8_t*>(out);
 
   parallel(
       n, threads,
       [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const int64_t* w = windows + 4 * i;
-          const bool inside = w[0] >= 0 && w[1] >= 0 && w[0] + rows <= height && w[1] + cols <= width;
-          if (valid) std::memset(valid + i * rows * cols, inside ? 1 : 0, static_cast<size_t>(rows * cols));
-          if (inside) continue;
-          void* first = static_cast<uint8_t*>(out) + i * window_values * size;
+          if (w[0] >= 0 && w[1] >= 0 && w[0] + rows <= height && w[1] + cols <= width) continue;
+          if (valid) std::memset(valid + i * rows * cols, 0, static_cast<size_t>(rows * cols));
+          void* first = pixels_out + i * window_values * size;
           if (type == GDT_Byte) fill_all<uint8_t>(first, window_values, fill);
           if (type == GDT_UInt16) fill_all<uint16_t>(first, window_values, fill);
           if (type == GDT_Int16) fill_all<int16_t>(first, window_values, fill);
           if (type == GDT_Float32) fill_all<float>(first, window_values, fill);
-          if (!valid) continue;
-          const Rect part = meet(w, {0, 0, height, width});
-          for (int64_t row = part.row0; row < part.row1; ++row)
-            if (part.col0 < part.col1)
-              std::memset(valid + (i * rows + row - w[0]) * cols + part.col0 - w[1], 1,
-                          static_cast<size_t>(part.col1 - part.col0));
         }
       },
       64);
 
+  // Output that no cache holds is written past them: what is decoded then stays there.
+  const bool stream = n * window_values * size > kStreamed;
+  const int64_t band_step = layout == Layout::nhwc ? 1 : rows * cols;
+  const int64_t pixel_step = layout == Layout::nhwc ? out_bands : 1, row_step = pixel_step * cols;
   std::vector<int64_t> all(static_cast<size_t>(n));
   std::iota(all.begin(), all.end(), int64_t{0});
-  std::atomic<int64_t> decoded{0};
-  int64_t first_band = 0;
-  for (size_t l = 0; l < layers_.size(); ++l) {  // one raster after the other: `valid` is then written by one of them
+  Counts counts;
+  int first_band = 0;
+  bool first = true;  // of the rasters that are read: it sets `valid`, the others clear in it
+  for (size_t l = 0; l < layers_.size(); ++l) {
     Layer& layer = *layers_[l];
-    const Description& d = descriptions_[l];
-    Quiet quiet;
-    auto probe = layer.take(quiet);
-    const Bands own = bands_of(*probe->dataset);
-    Channels channels;
+    const int layer_bands = static_cast<int>(descriptions_[l].bands);
+    std::vector<int> own;
+    std::vector<int64_t> offsets;
     for (int64_t b = 0; b < out_bands; ++b) {
-      if (bands[b] < first_band || bands[b] >= first_band + d.bands) continue;
-      const int number = own.imagery[bands[b] - first_band];
-      GDALRasterBand* band = probe->dataset->GetRasterBand(number);
-      channels.source.push_back(number);
-      channels.target.push_back(b);
-      int has = FALSE;
-      const double value = band->GetNoDataValue(&has);
-      double pixel = 0, seen = 0;
-      has = has && as_pixel(value, band->GetRasterDataType(), type, &pixel);
-      GDALCopyWords(&pixel, type, 0, &seen, GDT_Float64, 0, 1);
-      channels.nodata.push_back(seen);
-      channels.has_nodata.push_back(has ? 1 : 0);
-      channels.test_values = channels.test_values || has || type == GDT_Float32;
+      if (bands[b] < first_band || bands[b] >= first_band + layer_bands) continue;
+      own.push_back(bands[b] - first_band);
+      offsets.push_back(b * band_step);
     }
-    layer.give(std::move(probe));
-    first_band += d.bands;
-    if (channels.source.empty()) continue;
-    if (valid && own.alpha) {
-      channels.alpha = true;
-      channels.source.push_back(own.alpha);
-    }
-    channels.mask = valid && d.mask;
-
-    // Pieces: whole blocks, joined until there are about 64 Ki pixels, so that strips and tiny tiles cost no more
-    // calls.
-    int64_t block_rows = d.block_rows, block_cols = d.block_cols;
-    if (d.driver == "VRT") block_rows = block_cols = 512;
-    const int64_t piece_cols = block_cols * std::max<int64_t>(1, 256 / block_cols);
-    const int64_t piece_rows = block_rows * std::max<int64_t>(1, 65536 / (piece_cols * block_rows));
-    const Visits visits(windows, all, height, width, piece_rows, piece_cols);
-
-    auto work = [&](int64_t begin, int64_t end) {
-      Quiet noise;
-      auto worker = layer.take(noise);
-      for (int64_t p = begin; p < end; ++p) {
-        const Rect need = visits.need(p);
-        const int64_t need_rows = need.row1 - need.row0, need_cols = need.col1 - need.col0;
-        const int64_t depth = static_cast<int64_t>(channels.source.size());
-        worker->pixels.resize(static_cast<size_t>(need_rows * need_cols * depth * size));
-        noise.clear();
-        CPLErr error = worker->dataset->RasterIO(
-            GF_Read, static_cast<int>(need.col0), static_cast<int>(need.row0), static_cast<int>(need_cols),
-            static_cast<int>(need_rows), worker->pixels.data(), static_cast<int>(need_cols),
-            static_cast<int>(need_rows), type, static_cast<int>(depth), const_cast<int*>(channels.source.data()),
-            depth * size, need_cols * depth * size, size, nullptr);
-        const uint8_t* mask = nullptr;
-        if (error == CE_None && channels.mask) {
-          worker->mask.resize(static_cast<size_t>(need_rows * need_cols));
-          error = worker->dataset->GetRasterBand(channels.source.front())
-                      ->GetMaskBand()
-                      ->RasterIO(GF_Read, static_cast<int>(need.col0), static_cast<int>(need.row0),
-                                 static_cast<int>(need_cols), static_cast<int>(need_rows), worker->mask.data(),
-                                 static_cast<int>(need_cols), static_cast<int>(need_rows), GDT_Byte, 0, 0, nullptr);
-          mask = worker->mask.data();
-        }
-        if (error != CE_None || !noise.error().empty())
-          throw std::invalid_argument(layer.path + ": cannot decode rows " + std::to_string(need.row0) + " to " +
-                                      std::to_string(need.row1) + ", columns " + std::to_string(need.col0) + " to " +
-                                      std::to_string(need.col1) + " (damaged?): " + noise.error());
-        decoded += ((need.row1 - 1) / block_rows - need.row0 / block_rows + 1) *
-                   ((need.col1 - 1) / block_cols - need.col0 / block_cols + 1);
-        auto copy = [&](auto* pixels, auto* target) {
-          visits.each(p, [&](int64_t i, const Rect& part) {
-            copy_piece(pixels, mask, need, channels, part, windows + 4 * i, target + i * window_values, out_bands,
-                       valid ? valid + i * rows * cols : nullptr);
-          });
-        };
-        void* pixels = worker->pixels.data();
-        if (type == GDT_Byte) copy(static_cast<const uint8_t*>(pixels), static_cast<uint8_t*>(out));
-        if (type == GDT_UInt16) copy(static_cast<const uint16_t*>(pixels), static_cast<uint16_t*>(out));
-        if (type == GDT_Int16) copy(static_cast<const int16_t*>(pixels), static_cast<int16_t*>(out));
-        if (type == GDT_Float32) copy(static_cast<const float*>(pixels), static_cast<float*>(out));
-      }
-      layer.give(std::move(worker));
-    };
-    if (sequential(d.driver))
-      work(0, visits.pieces());
-    else
-      parallel(visits.pieces(), threads, work);
+    first_band += layer_bands;
+    if (own.empty()) continue;
+    const Selection wanted = layer.select(own, type, valid != nullptr);
+    const Visits visits(windows, all, height, width, layer.piece_rows(), layer.piece_cols());
+    layer.decode(visits, wanted, threads, counts, [&](const Pixels& pixels, int64_t piece, int) {
+      const PixelCopy copy(pixels, static_cast<int>(size), offsets, pixel_step, row_step, stream);
+      visits.each(piece, [&](int64_t i, const Rect& part) {
+        const int64_t row = part.row0 - windows[4 * i], col = part.col0 - windows[4 * i + 1];
+        copy(part, pixels_out + (i * window_values + row * row_step + col * pixel_step) * size);
+        if (valid) copy_valid(pixels, part, first, valid + (i * rows + row) * cols + col, cols, stream);
+      });
+      if (stream) stream_fence();
+    });
+    first = false;
   }
-  return decoded;
+  return count(counts);
 }
 
 int64_t Stack::visit(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
                      const Visitor& f) {
+  if (layers_.size() > 1) return visit_copies(windows, n, bands, type, threads, f);
+  std::vector<int64_t> all(static_cast<size_t>(n));
+  std::iota(all.begin(), all.end(), int64_t{0});
+  Layer& layer = *layers_.front();
+  const int64_t size = GDALGetDataTypeSizeBytes(type);
+  const Visits visits(windows, all, rows(), cols(), layer.piece_rows(), layer.piece_cols());
+  Counts counts;
+  layer.decode(visits, layer.select(bands, type, true), threads, counts,
+               [&](const Pixels& pixels, int64_t piece, int worker) {
+                 std::vector<const void*> first(bands.size());
+                 const int64_t valid_step = pixels.at.col1 - pixels.at.col0;
+                 visits.each(piece, [&](int64_t window, const Rect& part) {
+                   const int64_t row = part.row0 - pixels.at.row0, col = part.col0 - pixels.at.col0;
+                   for (size_t b = 0; b < bands.size(); ++b)
+                     first[b] = pixels.first[b] + (row * pixels.row_step + col * pixels.pixel_step) * size;
+                   f({window, part.row0, part.col0, part.row1 - part.row0, part.col1 - part.col0, first.data(),
+                      pixels.pixel_step, pixels.row_step,
+                      pixels.valid ? pixels.valid + row * valid_step + col : nullptr, valid_step},
+                     worker);
+                 });
+               });
+  return count(counts);
+}
+
+// Several rasters: where one has no data the others have none, so that their squares are copied together first.
+int64_t Stack::visit_copies(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type,
+                            int threads, const Visitor& f) {
   constexpr int64_t kSquare = 512;
   struct Square {
     int64_t window, place[4];

@@ -2,9 +2,14 @@
 //
 // The loop runs over blocks, not over windows: the blocks that some window touches are visited in file order, each by
 // one thread, decoded into that thread's buffer and copied into all windows it meets. So the order of the windows does
-// not matter, overlapping windows cost only the copy, and memory is one piece of about 64 Ki pixels (at least one
-// block) per thread beside GDAL's own cache. Formats without random access (JPEG, PNG, GIF, WebP) are read by one
-// thread from top to bottom. A VRT is read in squares of 512 pixels, since it does not say how its sources are blocked.
+// not matter, and overlapping windows cost only the copy. Formats without random access (JPEG, PNG, GIF, WebP) are read
+// by one thread from top to bottom. A VRT is read in squares of 512 pixels, since it does not say how its sources are
+// blocked.
+//
+// Memory, beside GDAL's own cache: per thread one piece (a tile, or as many strips as make 64 Ki pixels, at least one),
+// decoded, compressed (up to 8 MiB when several lie together), and converted if another type is asked for; and decoded
+// blocks that a later call may want, up to Options::cache_bytes, the longest unused forgotten first. A call that
+// decodes more than that leaves them alone.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "raster/describe.h"
+#include "raster/layer.h"
 
 namespace rvk {
 
@@ -29,11 +34,18 @@ struct Part {
   int64_t valid_row_step;
 };
 
+enum class Layout { nhwc, nchw };
+
 // Rasters of one grid whose imagery bands are stacked in order.
 class Stack {
  public:
+  struct Options {
+    size_t cache_bytes = size_t{128} << 20;
+    bool direct = true;  // decode GeoTIFF without GDAL where possible; the pixels are the same
+  };
+
   // Opens each once. Throws std::invalid_argument naming both files when sizes, transforms or CRS differ.
-  explicit Stack(const std::vector<std::string>& paths);
+  Stack(const std::vector<std::string>& paths, const Options& options);
   ~Stack();
 
   int64_t rows() const { return descriptions_.front().rows; }
@@ -45,13 +57,14 @@ class Stack {
 
   // windows  (n, 4): row, col, rows, cols; all of size (rows, cols); may lie outside the raster in part or whole
   // bands    indices from 0 into the stacked bands, in the order wanted
-  // out      (n, rows, cols, bands) of `type`; `fill` where a window leaves the raster
-  // valid    (n, rows, cols) or null: 1 where every raster has data, else 0. No data: outside the raster, alpha or mask
+  // out      (n, rows, cols, bands) or (n, bands, rows, cols) of `type`, as `layout` says; `fill` where a window leaves
+  // the raster valid    (n, rows, cols) or null: 1 where every raster has data, else 0. No data: outside the raster,
+  // alpha or mask
   //          of 0, or every selected band of a raster holding nodata (or NaN, for floats)
   // Returns the number of blocks decoded, summed over the rasters. Throws std::invalid_argument naming the file when a
   // block cannot be decoded.
   int64_t read(const int64_t* windows, int64_t n, int64_t rows, int64_t cols, const std::vector<int>& bands,
-               GDALDataType type, void* out, double fill, uint8_t* valid, int threads);
+               GDALDataType type, void* out, double fill, uint8_t* valid, int threads, Layout layout = Layout::nhwc);
 
   // What read would give, without copying it together: calls f(part, worker) for each part of a window that is decoded
   // at once, from several threads; calls with the same worker (from 0, below `threads`) never overlap, so that f can
@@ -62,11 +75,18 @@ class Stack {
   int64_t visit(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
                 const Visitor& f);
 
+  // Of all calls so far.
+  const Counts& counts() const { return counts_; }
+
  private:
-  struct Layer;
-  std::vector<std::string> paths_;
+  int64_t visit_copies(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
+                       const Visitor& f);
+  int64_t count(const Counts& counts);
+
+  std::shared_ptr<BlockCache> cache_;  // null: none
   std::vector<Description> descriptions_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  Counts counts_;
 };
 
 // Whole images of one size. The first decides (rows, cols, bands, type); `open` it to allocate, then `read` all.
