@@ -136,7 +136,7 @@ def build(environment: Path) -> None:
 
 
 def asked(arguments: list[str]) -> list[str]:
-    """Names of frameworks: those in `arguments` and those of the studies in `arguments`.
+    """What `arguments` name, and the frameworks of the studies among them, and the peers if a study wants these.
 
     Raises ValueError or FileNotFoundError, one line, for a wrong study.
     """
@@ -145,7 +145,8 @@ def asked(arguments: list[str]) -> list[str]:
     names = []
     for argument in arguments:
         if argument.endswith((".yaml", ".yml")):
-            names += Study.resolve(load(argument), datasets=ROOT / "config/datasets").frameworks
+            study = Study.resolve(load(argument), datasets=ROOT / "config/datasets")
+            names += [*study.frameworks, *([PEERS] if study.config["bench"] else [])]
         else:
             names.append(argument)
     return list(dict.fromkeys(names))

@@ -370,6 +370,52 @@ def times_table(results: Results) -> Table:
     )
 
 
+def kernels_table(results: Results) -> Table:
+    """A row per kernel, case and number of threads."""
+    about = results.kernels_machine
+    rows = []
+    for row in results.kernels.itertuples():
+        floor = EMPTY if pd.isna(row.ratio_to_floor) else (f"{row.ratio_to_floor:.0%}", row.ratio_to_floor)
+        times = (EMPTY if pd.isna(s) else (seconds(s), s) for s in (row.ours_s, row.peer_s, row.floor_s))
+        rows.append(
+            {
+                "kernel": words(row.kernel),
+                "case": words(row.case),
+                "threads": words("all" if row.threads == 0 else str(row.threads)),
+                **dict(zip(("ours", "peer_s", "floor_s"), times)),
+                "peer": words("none" if pd.isna(row.peer) else row.peer),
+                "ratio": EMPTY if pd.isna(row.ratio_to_fastest_peer) else number(row.ratio_to_fastest_peer),
+                "floor": floor,
+            }
+        )
+    inputs = "Small inputs (rvk bench --quick)" if about["quick"] else "Full inputs (rvk bench)"
+    return table(
+        "Times of the kernels",
+        f"{inputs} on {about['machine']['cpu']} with {about['machine']['usable_cores']} cores. Medians of rounds in "
+        "which the kernel and its peers took turns, after their results were compared. The ratio says how many times "
+        "as fast as the fastest peer the kernel is; the share of the floor, how near it comes to what no "
+        "implementation can undercut.",
+        {
+            "kernel": ("kernel", ""),
+            "case": ("case", ""),
+            "threads": ("threads", ""),
+            "ours": ("kernel's time", "median"),
+            "peer": ("fastest peer", ""),
+            "peer_s": ("its time", "median"),
+            "ratio": ("ratio", "peer / kernel"),
+            "floor_s": ("floor", "median"),
+            "floor": ("share of the floor", "floor / kernel"),
+        },
+        rows,
+    )
+
+
+def seconds(value: float) -> str:
+    """With three digits, in the unit that suits."""
+    scale, unit = next(((s, u) for s, u in ((1e6, "µs"), (1e3, "ms")) if value * s < 999.5), (1, "s"))
+    return f"{value * scale:.3g} {unit}"
+
+
 # --- fairness --------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ PAGE = Path(__file__).with_name("page")
 # The order of figures on the page; a figure file that is not named here comes last.
 ORDER = (
     *("quality", "cost", "equivalence", "divergence", "steps"),
-    *("chips", "curves", "maps", "per_class", "confusion"),
+    *("chips", "curves", "maps", "per_class", "confusion", "kernels"),
 )
 
 
@@ -66,6 +66,7 @@ def _write_page(results: Results, figures: list[Figure], folder: Path, out: Path
         divergence=findings.divergence_table(results) if several else None,
         times=findings.times_table(results),
         fairness=findings.fairness(results) if several else [],
+        kernels=None if results.kernels.empty else findings.kernels_table(results),
         software=findings.software_table(results),
         figures=[(f, _svg(folder / f"{f.name}.svg", f)) for f in figures],
         machines=list(machines.values()),

@@ -84,6 +84,10 @@ class Results:
         self.pairs = self._table("frameworks", equivalent="boolean")
         self.divergence = self._table("divergence", within_first_20="boolean", within_control="boolean")
         self.equal = self._table("equal")
+        # Beside the studies, which share them.
+        kernels = self.folder.parent / "bench"
+        self.kernels = pd.DataFrame(read_json(kernels / "kernels.json") if study.get("bench") else [])
+        self.kernels_machine = read_json(kernels / "machine.json") if study.get("bench") else {}
 
     def _table(self, name: str, **types: str) -> pd.DataFrame:
         """A table of compare, experiments and models in the study's order."""

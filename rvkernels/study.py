@@ -152,6 +152,12 @@ class Study:
         order = self.measurements()
         return len(order) - order.index((experiment, model, framework, int(batch), int(round)))
 
+    def bench_code(self) -> str:
+        """A digest of what `rvk bench` runs, compiled kernels and the calls of peers among it."""
+        found = importlib.util.find_spec("rvkernels.bench")
+        names = registry.names("bench") + [f"peers.{p.stem}" for p in Path(found.origin).parent.glob("peers/*.py")]
+        return code_digest("rvkernels.bench._run", *(f"rvkernels.bench.{name}" for name in names))
+
     def controls(self) -> list[tuple[str, str, str, int]]:
         """Of `runs`, those that are trained a second time with `control_threads`: the first of every model."""
         if not self.config["divergence_control"] or len(self.frameworks) == 1:

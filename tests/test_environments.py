@@ -173,6 +173,12 @@ def test_set_up_reads_the_frameworks_of_a_study():
     assert frameworks.asked(["caffe2", smoke, "caffe2"]) == ["caffe2", "torch"]
 
 
+def test_a_study_with_the_kernels_times_wants_their_peers(tmp_path):
+    text = (ROOT / "config/smoke.yaml").read_text()
+    (tmp_path / "study.yaml").write_text(f"{text}\nbench: quick\n")
+    assert frameworks.asked([str(tmp_path / "study.yaml")]) == ["torch", "bench"]
+
+
 def test_set_up_builds_again_when_a_source_changes_and_only_then(tmp_path, monkeypatch):
     (tmp_path / "cpp/ops").mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from rvkernels import findings, registry
 from rvkernels.compare import compare
+from rvkernels.files import write_json
 from rvkernels.report import report
 from rvkernels.results import Results
 
@@ -49,6 +51,7 @@ def study(made_run, tmp_path, monkeypatch):
         better: float = 0.002,
         figures: Sequence[str] = (),
         weight_identical: bool = True,
+        bench: str | bool = False,
     ) -> tuple[Results, str]:
         monkeypatch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
         steps = np.arange(250)
@@ -74,7 +77,7 @@ def study(made_run, tmp_path, monkeypatch):
                 tmp_path / "runs/ground/unet/torch/0/control"
             )
         made_run("ground", "baseline", "logistic", 0, 0.5)
-        settings = {**STUDY, "seeds": list(range(seeds))}
+        settings = {**STUDY, "seeds": list(range(seeds)), "bench": bench}
         compare(tmp_path / "runs", tmp_path / "tables", settings)
         datasets = {"ground": str(DATASET)}
         report(tmp_path, settings, datasets, tmp_path / "figures", tmp_path / "report.html")
@@ -161,6 +164,71 @@ def test_the_page_is_whole_and_asks_for_nothing(study):
     page = study(figures=["quality", "steps"])[1]
     assert len(re.findall(r'id="([^"]+)"', page)) == len(set(re.findall(r'id="([^"]+)"', page)))
     assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def timing(kernel, case, threads, ratio, share):
+    """A record of rvk bench: 2 ms, a peer that takes `ratio` times as long, a floor that takes `share` of it."""
+    return {
+        "kernel": kernel,
+        "case": case,
+        "threads": threads,
+        "checked": True,
+        "ours_s": 0.002,
+        "peer": ratio and "GDAL",
+        "peer_s": ratio and 0.002 * ratio,
+        "ratio_to_fastest_peer": ratio,
+        "floor_s": share and 0.002 * share,
+        "ratio_to_floor": share,
+    }
+
+
+KERNELS = [
+    timing("tile", "strips", 1, 1.25, 0.8),
+    timing("tile", "strips", 0, 2.5, 0.9),
+    timing("tile", "random", 1, None, None),
+    timing("nms", "20,000 boxes", 1, 0.75, 0.01),
+]
+
+
+@pytest.fixture
+def kernels(tmp_path):
+    """The records of rvk bench beside the study's folder."""
+    folder = tmp_path.parent / "bench"
+    write_json(folder / "kernels.json", KERNELS)
+    write_json(folder / "machine.json", {"quick": True, "machine": {"cpu": "A processor", "usable_cores": 2}})
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_kernels_have_a_section_in_a_study_that_asks_for_it(study, kernels, tmp_path):
+    page = study(figures=["kernels"], bench="quick")[1]
+    assert 'href="#kernels"' in page
+    text = plain(page)
+    assert "Small inputs (rvk bench --quick) on A processor with 2 cores." in text
+    assert "tile strips 1 2 ms GDAL 2.5 ms 1.25 1.6 ms 80%" in text
+    assert "tile strips all 2 ms GDAL 5 ms 2.5 1.8 ms 90%" in text
+    assert "tile random 1 2 ms none" in text
+    assert "faster in 2 of 3 comparisons, and the least ratio is 0.75 (nms, 20,000 boxes)." in text
+    table = pd.read_csv(tmp_path / "figures/kernels.csv")
+    assert table.ratio_to_fastest_peer.tolist()[:2] == [1.25, 2.5]
+    assert (tmp_path / "figures/kernels.png").stat().st_size > 5000
+
+
+def test_without_any_peer_the_kernels_are_still_told(study, kernels):
+    write_json(kernels / "kernels.json", [timing("tile", "random", 1, None, None)])
+    text = plain(study(figures=["kernels"], bench="full")[1])
+    assert "No peer was there to compare with." in text
+
+
+def test_no_kernels_in_a_study_that_does_not_ask(study, kernels):
+    assert "kernels.csv" not in study(figures=["kernels"])[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2e-7, "0.2 µs"), (0.0123456, "12.3 ms"), (0.99996, "1 s"), (63.21, "63.2 s")]
+)
+def test_seconds_come_in_the_unit_that_suits(value, text):
+    assert findings.seconds(value) == text
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,24 @@ def test_with_conda_every_environment_gets_a_build_and_its_jobs_run_that(tmp_pat
 
 
 @pytest.mark.study
+@pytest.mark.parametrize("bench", ["false", "quick", "full"])
+def test_the_kernels_are_timed_for_a_study_that_asks(tmp_path, conda, bench):
+    study = tmp_path / "study.yaml"
+    study.write_text(f"{(ROOT / 'config/smoke.yaml').read_text()}\nbench: {bench}\n")
+    arguments = ("--dry-run", "--printshellcmds", "--configfile", study, "--directory", tmp_path)
+    plan = snakemake(*arguments).stdout
+    commands = [
+        line.split(" bench ")[1].split()
+        for line in plan.splitlines()
+        if " kernels.log bench " in line.replace("results/bench/", " ")
+    ]
+    options = {"false": [], "quick": [["--quick", "--out", "results/bench"]], "full": [["--out", "results/bench"]]}
+    assert commands == options[bench]
+    with_conda = snakemake(*arguments, "--use-conda", PATH=conda).stdout
+    assert ("RVK_BENCH_PYTHON=$(cat build/conda/bench.python) " in with_conda) == (bench != "false")
+
+
+@pytest.mark.study
 def test_a_study_stops_before_its_first_job_when_a_framework_is_not_installed(tmp_path):
     # As if torch were not there: what Python imports first hides it from the look-up.
     hidden = tmp_path / "hide/sitecustomize.py"

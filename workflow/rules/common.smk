@@ -18,6 +18,9 @@ except (ValueError, FileNotFoundError) as error:
 RESULTS = f"results/{STUDY.name}"
 DATA = f"{RESULTS}/data/{{experiment}}"
 BENCH = f"{RESULTS}/bench_train"
+# Kernels have nothing to do with a study: those that ask for their times share them.
+KERNELS = "results/bench/kernels.json"
+PEERS_PYTHON = "build/conda/bench.python"
 RUN = f"{RESULTS}/runs/{{experiment}}/{{model}}/{{framework}}/{{seed}}"
 BASELINE = f"{RESULTS}/runs/{{experiment}}/baseline/logistic/0"
 

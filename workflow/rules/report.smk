@@ -5,6 +5,7 @@ rule report:
         statistics=of_every_experiment("statistics.json"),
         chips=of_every_experiment("chips"),
         predictions=runs("predictions"),
+        kernels=KERNELS if STUDY.config["bench"] else [],
     output:
         page=report(
             f"{RESULTS}/report.html", caption="../report/page.rst", category="Report"

@@ -1,0 +1,33 @@
+# The kernels against the fastest alternatives, for a study with `bench:`. It takes every core, so that it runs alone.
+rule bench:
+    input:
+        package=package("base"),
+        python=PEERS_PYTHON if CONDA else [],
+    output:
+        records=KERNELS,
+        machine=os.path.join(os.path.dirname(KERNELS), "machine.json"),
+    log:
+        "results/bench/kernels.log",
+    conda:
+        "../../envs/base.yaml"
+    threads: workflow.cores or 1
+    params:
+        quick="--quick" if STUDY.config["bench"] == "quick" else "",
+        folder=subpath(output.records, parent=True),
+        code=STUDY.bench_code(),
+    shell:
+        ("RVK_BENCH_PYTHON=$(cat {input.python:q}) " if CONDA else "")
+        + RVK
+        + " --log {log:q} bench {params.quick} --out {params.folder:q}"
+
+
+# Peers run in an interpreter of their own. Without conda that is .venv-bench; with conda this tells where it is.
+rule bench_python:
+    output:
+        PEERS_PYTHON,
+    log:
+        f"{PEERS_PYTHON}.log",
+    conda:
+        "../../envs/bench.yaml"
+    shell:
+        "python -c 'import sys; print(sys.executable)' > {output:q} 2> {log:q}"
