@@ -14,23 +14,36 @@ std::unique_ptr<rvk::Rasterizer> build(const py::object& coords, const py::objec
   auto p = rvk::checked<int64_t>(part_start, "part_start", 1);
   auto f = rvk::checked<int64_t>(feature_start, "feature_start", 1);
   auto k = rvk::checked<uint8_t>(kinds, "kinds", 1);
-  auto v = rvk::checked<uint8_t>(class_ids, "class_ids", 1);
+  auto v = rvk::checked<int32_t>(class_ids, "class_ids", 1);
   const rvk::GeometryArrays arrays{c.data(), r.data(),     p.data(),     f.data(),
                                    k.data(), r.size() - 1, p.size() - 1, f.size() - 1};
-  const uint8_t* v_data = v.data();
+  const int32_t* v_data = v.data();
   py::gil_scoped_release release;
   return std::make_unique<rvk::Rasterizer>(arrays, v_data, rows, cols, all_touched);
 }
 
+template <typename T>
+void fill(const rvk::Rasterizer& rasterizer, const std::vector<rvk::Window>& list, int32_t background,
+          const py::object& out, int threads) {
+  auto o = rvk::checked<T>(out, "out", 3, true);
+  T* o_data = o.mutable_data();
+  py::gil_scoped_release release;
+  rasterizer.windows(list.data(), static_cast<int64_t>(list.size()), static_cast<T>(background), o_data, threads);
+}
+
 void windows(const rvk::Rasterizer& rasterizer, const py::object& places, int64_t rows, int64_t cols,
-             uint8_t background, const py::object& out, int threads) {
+             int32_t background, const py::array& out, int threads) {
   auto w = rvk::checked<int64_t>(places, "places", 2);
-  auto o = rvk::checked<uint8_t>(out, "out", 3, true);
   std::vector<rvk::Window> list;
   for (py::ssize_t i = 0; i < w.shape(0); ++i) list.push_back({w.at(i, 0), w.at(i, 1), rows, cols});
-  uint8_t* o_data = o.mutable_data();
-  py::gil_scoped_release release;
-  rasterizer.windows(list.data(), static_cast<int64_t>(list.size()), background, o_data, threads);
+  switch (out.itemsize()) {
+    case 1:
+      return fill<uint8_t>(rasterizer, list, background, out, threads);
+    case 2:
+      return fill<uint16_t>(rasterizer, list, background, out, threads);
+    default:
+      return fill<int32_t>(rasterizer, list, background, out, threads);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@ Shapes are shapely geometries with x = column and y = row. Class ids count the c
 
 from __future__ import annotations
 
+import gc
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from shapely.geometry import shape as shape_of
 from rvkernels import raster
 from rvkernels.dataset import is_vector
 from rvkernels.ops import tile
-from rvkernels.ops.rasterize import FARTHEST, Geometries, Rasterizer
+from rvkernels.ops.rasterize import FARTHEST, Geometries, Rasterizer, simple_parts
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
 
@@ -104,27 +105,33 @@ def load_features(scene: Scene, classes: Sequence[str | Mapping]) -> Features:
         raise ValueError(f"{scene.images[0]}: scene {scene.id} has no labels")
     known = Classes(classes)
     if scene.labels.lower().endswith(".xml"):
-        geometries, ids = _read_voc(scene, known)
+        parts, ids = _read_voc(scene, known)
+        index = np.arange(len(ids))
     else:
         features, crs = _read_geojson(scene.labels)
         wheres = [f"{scene.labels}: feature {i}" for i in range(len(features))]
         ids = [known.of_properties(f.get("properties") or {}, where) for f, where in zip(features, wheres)]
-        geometries = _in_pixels(scene, features, crs, scene.labels)
-    parts = [(part, i) for found, i in zip(geometries, ids) for part in found]
-    bounds = np.array([part.bounds for part, _ in parts], np.float64).reshape(-1, 4)
+        parts, index = _in_pixels(scene, features, crs, scene.labels)
     return Features(
-        [part for part, _ in parts],
-        np.array([i for _, i in parts], np.int32),
-        bounds[:, [1, 0, 3, 2]].astype(np.float32),
+        parts.tolist(),
+        np.array(ids, np.int32)[index],
+        shapely.bounds(parts)[:, [1, 0, 3, 2]].astype(np.float32),
     )
 
 
 def _read_geojson(path: str) -> tuple[list[dict], str | None]:
     """Features with a geometry or None, and the CRS they are in (None: pixels)."""
+    text = raster.read_bytes(path)
+    # The collector would look through all positions read so far again and again: most of the time goes there.
+    collects = gc.isenabled()
+    gc.disable()
     try:
-        content = json.loads(raster.read_bytes(path))
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
+    finally:
+        if collects:
+            gc.enable()
     kind = content.get("type") if isinstance(content, dict) else None
     if kind not in ("FeatureCollection", "Feature"):
         raise ValueError(f"{path}: expected a GeoJSON FeatureCollection, got {kind or type(content).__name__}")
@@ -147,44 +154,51 @@ def _read_geojson(path: str) -> tuple[list[dict], str | None]:
         raise ValueError(f"{path}: crs: expected a named CRS, got {json.dumps(content['crs'])[:80]}") from None
 
 
-def _in_pixels(scene: Scene, features: list[dict], crs: str | None, path: str) -> list[list[shapely.Geometry]]:
-    """Points, lines and valid polygons of each feature in the scene's pixels; none where its geometry is null."""
-    present = [i for i, f in enumerate(features) if f.get("geometry")]
+def _in_pixels(scene: Scene, features: list[dict], crs: str | None, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points, lines and valid polygons in the scene's pixels, and the (n,) number of the feature that each is of."""
+    texts = [json.dumps(f["geometry"]) if f.get("geometry") else None for f in features]
+    geometries = shapely.from_geojson(np.array(texts, object), on_invalid="ignore")
+    # What GEOS does not take is a ring that is not closed, which shapely closes, or an error, which is named.
+    for i in np.flatnonzero(shapely.is_missing(geometries)):
+        if texts[i] is not None:
+            try:
+                geometries[i] = shape_of(*raster.move_geometries([features[i]["geometry"]], lambda xy: _near(xy, xy)))
+            except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError) as error:
+                raise ValueError(f"{path}: feature {i}: {error}") from None
 
     def move(xy: np.ndarray) -> np.ndarray:
-        pixels = xy if crs is None else raster.to_pixels(scene, xy, crs)
-        far = ~(np.abs(pixels) <= FARTHEST).all(1)
-        if far.any():
-            x, y = xy[far][0].tolist()
-            raise ValueError(f"coordinates ({x}, {y}) lie more than 2^29 pixels from the image; check the CRS")
-        return pixels
+        return _near(xy if crs is None else raster.to_pixels(scene, xy, crs), xy)
 
     try:
-        moved = raster.move_geometries([features[i]["geometry"] for i in present], move)
-        found: list[list[shapely.Geometry]] = [[] for _ in features]
-        for i, geometry in zip(present, map(shape_of, moved)):
-            found[i] = _simple_parts(geometry)
-    except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError) as error:
+        return _valid_parts(shapely.transform(geometries, move))
+    except (ValueError, shapely.errors.ShapelyError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return found
 
 
-def _simple_parts(geometry: shapely.Geometry) -> list[shapely.Geometry]:
-    """Points, lines and valid polygons of a geometry, none empty.
+def _near(pixels: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """The pixels, when all are numbers within FARTHEST; else ValueError with their coordinates in the file."""
+    far = ~(np.abs(pixels) <= FARTHEST).all(1)
+    if far.any():
+        x, y = xy[far][0].tolist()
+        raise ValueError(f"coordinates ({x}, {y}) lie more than 2^29 pixels from the image; check the CRS")
+    return pixels
+
+
+def _valid_parts(geometries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points, lines and valid polygons of geometries, none empty, and the (n,) number of the geometry each is of.
 
     make_valid keeps both halves of a bow tie, of which buffer(0) drops one; the lines it may leave of a polygon go.
     """
-    parts = []
-    for part in _flat(geometry):
-        parts += [part] if part.is_valid else [p for p in _flat(_valid(part)) if p.geom_type == part.geom_type]
-    return parts
-
-
-def _flat(geometry: shapely.Geometry) -> list[shapely.Geometry]:
-    """Members of collections, and of collections in them, none empty."""
-    if hasattr(geometry, "geoms"):
-        return [part for inner in geometry.geoms for part in _flat(inner)]
-    return [] if geometry.is_empty else [geometry]
+    parts, index = simple_parts(geometries)
+    valid = shapely.is_valid(parts)
+    if valid.all():
+        return parts, index
+    broken = np.flatnonzero(~valid)
+    repaired, of = simple_parts(np.array([_valid(part) for part in parts[broken]], object))
+    same = shapely.get_type_id(repaired) == shapely.get_type_id(parts[broken[of]])
+    place = np.concatenate([np.flatnonzero(valid), broken[of[same]]])
+    order = np.argsort(place, kind="stable")
+    return np.concatenate([parts[valid], repaired[same]])[order], index[place[order]]
 
 
 def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
@@ -194,7 +208,7 @@ def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
         return shapely.make_valid(geometry, method="structure", keep_collapsed=False)
 
 
-def _read_voc(scene: Scene, known: Classes) -> tuple[list[list[shapely.Geometry]], list[int]]:
+def _read_voc(scene: Scene, known: Classes) -> tuple[np.ndarray, list[int]]:
     path = scene.labels
     try:
         root = ElementTree.fromstring(raster.read_bytes(path))
@@ -209,7 +223,7 @@ def _read_voc(scene: Scene, known: Classes) -> tuple[list[list[shapely.Geometry]
             raise ValueError(
                 f"{path}: is for {rows} x {cols} pixels, but {scene.images[0]} is {scene.rows} x {scene.cols}"
             )
-    geometries, ids = [], []
+    boxes, ids = [], []
     for i, thing in enumerate(root.findall("object")):
         where = f"{path}: object {i}"
         ids.append(known.id((thing.findtext("name") or "").strip(), where))
@@ -220,8 +234,8 @@ def _read_voc(scene: Scene, known: Classes) -> tuple[list[list[shapely.Geometry]
             raise ValueError(f"{where}: bndbox: expected xmin, ymin, xmax, ymax, got {texts}") from None
         if not (xmin < xmax and ymin < ymax):
             raise ValueError(f"{where}: bndbox: is empty: x {xmin} to {xmax}, y {ymin} to {ymax}")
-        geometries.append([shapely.box(xmin, ymin, xmax, ymax)])
-    return geometries, ids
+        boxes.append((xmin, ymin, xmax, ymax))
+    return shapely.box(*np.array(boxes, np.float64).reshape(-1, 4).T), ids
 
 
 def label_raster(scene: Scene, windows: np.ndarray, classes: Sequence[str | Mapping], threads: int = 0) -> np.ndarray:
@@ -321,7 +335,7 @@ def _burn(
     if (windows[:, 2:] != (rows, cols)).any():
         raise ValueError("windows: rows and cols must be the same in all windows of a call")
     index = Rasterizer(
-        Geometries.from_shapes(geometries),
+        Geometries.from_shapely(geometries),
         class_ids,
         (scene.rows, scene.cols),
         all_touched=all_touched,
@@ -422,8 +436,8 @@ def aoi(scene: Scene) -> list[shapely.Polygon] | None:
     if scene.aoi is None:
         return None
     features, crs = _read_geojson(scene.aoi)
-    parts = [part for found in _in_pixels(scene, features, crs, scene.aoi) for part in found]
-    polygons = [p for p in parts if p.geom_type == "Polygon"]
+    parts, _ = _in_pixels(scene, features, crs, scene.aoi)
+    polygons = parts[shapely.get_type_id(parts) == _POLYGON].tolist()
     if not polygons:
         raise ValueError(f"{scene.aoi}: holds no polygon, so no part of {scene.images[0]} would be used")
     return polygons

@@ -148,10 +148,10 @@ def test_what_is_no_geojson_is_refused(tmp_path, text, says):
 
 def test_broken_coordinates_name_the_file(tmp_path):
     features = [({"type": "Polygon", "coordinates": [[["a", 1], [2, 3]]]}, {"class_id": 0})]
-    with pytest.raises(ValueError, match=r"l\.geojson: coordinates \['a', 1\] are not numbers"):
+    with pytest.raises(ValueError, match=r"l\.geojson: feature 0: coordinates \['a', 1\] are not numbers"):
         labels.load_features(in_pixels(tmp_path, features), CLASSES)
     features = [({"type": "Polygon", "coordinates": [[[0, 1], [2, 3]]]}, {"class_id": 0})]
-    with pytest.raises(ValueError, match=r"l\.geojson: "):
+    with pytest.raises(ValueError, match=r"l\.geojson: feature 0: "):
         labels.load_features(in_pixels(tmp_path, features), CLASSES)
 
 
@@ -159,7 +159,7 @@ def test_broken_coordinates_name_the_file(tmp_path):
 def test_coordinates_that_are_nowhere_are_refused(tmp_path, x):
     """An infinite one was repaired again and again until Python gave up."""
     features = [({"type": "Polygon", "coordinates": [[[0, 0], [x, 0], [5, 5], [0, 0]]]}, {"class_id": 0})]
-    with pytest.raises(ValueError, match=r"l\.geojson: coordinates \(.* more than 2\^29 pixels"):
+    with pytest.raises(ValueError, match=r"l\.geojson: (feature 0: )?coordinates \(.* more than 2\^29 pixels"):
         labels.load_features(in_pixels(tmp_path, features), CLASSES)
 
 
@@ -168,6 +168,16 @@ def test_a_hole_in_a_shell_of_one_point_burns_nothing(tmp_path):
     rings = [[[2, 0], [2, 0], [2, 0], [2, 0]], [[0, 2], [2, 1], [1, 1], [0, 2]]]
     features = [({"type": "Polygon", "coordinates": rings}, {"class_id": 0})]
     assert labels.load_features(in_pixels(tmp_path, features), CLASSES).geometries == []
+
+
+def test_an_open_ring_is_closed_and_heights_are_dropped(tmp_path):
+    """Neither stops the other features of a file from being read."""
+    ring = [[2, 3, 70], [12, 3, 70], [12, 9, 70.5]]
+    features = [(square(0, 0, 5), {"class_id": 1}), ({"type": "Polygon", "coordinates": [ring]}, {"class_id": 2})]
+    found = labels.load_features(in_pixels(tmp_path, features), CLASSES)
+    assert [g.area for g in found.geometries] == [25, 30]
+    assert not any(g.has_z for g in found.geometries)
+    assert found.class_ids.tolist() == [1, 2]
 
 
 def test_missing_labels(tmp_path):

@@ -40,49 +40,77 @@ struct GeometryArrays {
   int64_t rings, parts, features;
 };
 
-// The features of a scene with a grid over the bounding boxes of their parts. The arrays are copied.
+// The features of a scene with grids over the bounding boxes of their parts. The arrays are copied.
 class Rasterizer {
  public:
-  // scene_rows, scene_cols: nothing is burned outside [0, scene_rows) x [0, scene_cols), and segments are clipped there
-  // as GDAL clips them at the raster's edge.
-  Rasterizer(const GeometryArrays& geometries, const uint8_t* class_ids, int64_t scene_rows, int64_t scene_cols,
+  // values: what each feature burns. scene_rows, scene_cols: nothing is burned outside [0, scene_rows) x [0,
+  // scene_cols), and segments are clipped there as GDAL clips them at the raster's edge.
+  Rasterizer(const GeometryArrays& geometries, const int32_t* values, int64_t scene_rows, int64_t scene_cols,
              bool all_touched);
 
   // Fill n windows of equal rows and cols, out (n, rows, cols): background, then every feature that reaches the window.
-  // A window holds what the whole scene would hold there.
-  void windows(const Window* windows, int64_t n, uint8_t background, uint8_t* out, int threads) const;
+  // A window holds what the whole scene would hold there. T: uint8_t, uint16_t or int32_t, wide enough for the values.
+  template <typename T>
+  void windows(const Window* windows, int64_t n, T background, T* out, int threads) const;
 
  private:
   struct Point {
     double x, y;
   };
   struct Box {
-    int64_t top, left, bottom, right;  // pixels, bottom and right exclusive
+    int32_t top, left, bottom, right;  // pixels, bottom and right exclusive
+    bool empty() const { return top >= bottom || left >= right; }
   };
+  struct Part {
+    Box box;  // within the scene, not empty
+    int32_t value, order;
+    int64_t ring_begin, ring_end;
+    Kind kind;
+  };
+  // Parts no larger than 2^bits pixels, by the cell of 2^bits x 2^bits pixels that the corner of their box is in: row
+  // by row, so that the parts of neighbouring cells of a row lie side by side.
+  struct Level {
+    Box extent;  // of the corners
+    int bits;
+    int64_t rows, cols, first_cell;
+  };
+  struct Scratch {
+    std::vector<uint64_t> parts;  // order << 32 | position in parts_
+    std::vector<uint64_t> inside;
+  };
+  template <typename T>
   struct Canvas;
 
-  void build_grid();
-  void find(const Window& window, std::vector<int64_t>& parts) const;
-  void burn(const Window& window, uint8_t* out) const;
-  void fill(int64_t part, const Canvas& canvas, std::vector<uint64_t>& crossings) const;
-  void touch(int64_t part, const Canvas& canvas, bool edges) const;
-  void line(int64_t part, const Canvas& canvas) const;
-  void points(int64_t part, const Canvas& canvas) const;
+  static Box overlap(const Box& a, const Box& b);
+  static Box around(const double* points, int64_t n);
+  std::vector<Part> measure(const GeometryArrays& geometries, const int32_t* values) const;
+  void file(const GeometryArrays& geometries, const std::vector<Part>& found);
+  void find(const Box& window, std::vector<uint64_t>& parts) const;
+  template <typename T>
+  void burn(const Canvas<T>& canvas, Scratch& scratch) const;
+  template <typename T>
+  void fill(const Part& part, const Canvas<T>& canvas, std::vector<uint64_t>& inside) const;
+  template <typename T>
+  void fill_level_edges(const Part& part, const Canvas<T>& canvas) const;
+  template <typename T>
+  void touch(const Part& part, const Canvas<T>& canvas, bool edges) const;
+  template <typename T>
+  void touch_segment(Point a, Point b, const Canvas<T>& canvas, bool edges) const;
+  template <typename T>
+  void line(const Part& part, const Canvas<T>& canvas) const;
+  template <typename T>
+  void points(const Part& part, const Canvas<T>& canvas) const;
 
-  std::vector<Point> coords_;
-  std::vector<int64_t> ring_start_, part_start_;
-  std::vector<uint8_t> clockwise_;  // per ring
-  std::vector<Kind> kinds_;         // per part
-  std::vector<uint8_t> value_;      // per part
-  std::vector<Box> boxes_;          // per part
   int64_t scene_rows_, scene_cols_;
   bool all_touched_;
-
-  // Cell (i, j) of the grid covers cell_ x cell_ pixels and lists the parts whose boxes meet it. Parts that meet very
-  // many cells are in large_ instead, so that the lists stay in proportion to the number of parts.
-  Box extent_{0, 0, 0, 0};
-  int64_t cell_ = 1, grid_rows_ = 0, grid_cols_ = 0;
-  std::vector<int64_t> cell_start_, cell_parts_, large_;
+  // Parts in the order of the levels' cells, cell c holding [cell_start_[c], cell_start_[c + 1]), and their rings and
+  // points in the same order: what lies together in a window lies together in memory.
+  std::vector<Level> levels_;
+  std::vector<int32_t> cell_start_;
+  std::vector<Part> parts_;
+  std::vector<int64_t> ring_start_;
+  std::vector<Point> coords_;
+  std::vector<Box> runs_;  // around the edges that end at each kRun points, with the part boxes' margin
 };
 
 }  // namespace rvk
