@@ -1,0 +1,51 @@
+"""osgeo.gdal: GDAL through its own bindings. Each call works on one thread; independent calls share a pool."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from osgeo import gdal, gdal_array, ogr
+
+gdal.UseExceptions()
+ogr.UseExceptions()
+gdal.PushErrorHandler("CPLQuietErrorHandler")  # RasterizeLayer warns that layer and raster have no CRS
+
+
+def rasterize(inputs, threads):
+    """A layer per window that holds the polygons there, burned into one array. y points up, as in a map."""
+    wkb = ogr.CreateGeometryFromWkb
+    memory = ogr.GetDriverByName("Memory")
+    starts, values = inputs["ring_start"], inputs["values"]
+    out = np.empty((len(inputs["places"]), inputs["rows"], inputs["cols"]), np.uint8)
+    work = []
+    for i, (row, col) in enumerate(inputs["places"].tolist()):
+        source = memory.CreateDataSource("")
+        layer = source.CreateLayer("", geom_type=ogr.wkbPolygon)
+        layer.CreateField(ogr.FieldDefn("value", ogr.OFTInteger))
+        for p in inputs["hits"][inputs["hit_start"][i] : inputs["hit_start"][i + 1]].tolist():
+            corners = inputs["coords"][starts[p] : starts[p + 1]] * (1.0, -1.0)
+            head = np.array([1], "u1").tobytes() + np.array([3, 1, len(corners)], "<u4").tobytes()
+            feature = ogr.Feature(layer.GetLayerDefn())
+            feature["value"] = int(values[p])
+            feature.SetGeometry(wkb(head + corners.astype("<f8").tobytes()))
+            layer.CreateFeature(feature)
+        raster = gdal_array.OpenArray(out[i])
+        raster.SetGeoTransform((col, 1, 0, -row, 0, -1))
+        work.append((source, layer, raster, out[i]))
+
+    def burn(item):
+        _, layer, raster, mask = item
+        mask.fill(0)
+        gdal.RasterizeLayer(raster, [1], layer, options=["ATTRIBUTE=value"])
+
+    pool = ThreadPoolExecutor(threads or os.cpu_count())
+
+    def run():
+        if threads == 1:
+            for item in work:
+                burn(item)
+        else:
+            list(pool.map(burn, work))
+        return out
+
+    return run
