@@ -64,39 +64,41 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
     record: dict[str, Any] = {"kernel": case.kernel, "case": case.name, "threads": threads, "checked": False}
     record.update(dict.fromkeys(("failed", "ours_s", "peer", "peer_s", "ratio_to_fastest_peer")))
     record.update(floor=case.floor.name if case.floor else None, floor_s=None, ratio_to_floor=None, n=0)
-    notes: dict[Side, str | None] = {peer: peer.differs for peer in case.peers}
+    lost: dict[Side, str] = {}
     seconds: dict[Side, float] = {}
     with tempfile.TemporaryDirectory(prefix="rvk-bench-") as work:
         try:
-            clocks = check_sides(case, threads, processes, Path(work), notes)
+            clocks = check_sides(case, threads, processes, Path(work), lost)
             record["checked"] = True
-            seconds, record["n"] = _take_turns(clocks, case.floor, effort, notes)
+            seconds, record["n"] = _take_turns(clocks, case.floor, effort, lost)
         except CheckError as error:
             record["failed"] = str(error)
     processes.forget()
-    for side, note in notes.items():
-        if side is not None and note and not (side in seconds or record["failed"]):
-            LOG.info("%s, %s threads: %s is left out: %s", case, threads or "all", side.name, note)
+    for peer, reason in lost.items():
+        LOG.info("%s, %s threads: %s is left out: %s", case, threads or "all", peer.name, reason)
     record["peers"] = [
-        {"peer": p.name, "peer_s": seconds.get(p), "checked": p in seconds and p.check is not None, "note": notes[p]}
-        for p in case.peers
+        {
+            "peer": peer.name,
+            "peer_s": seconds.get(peer),
+            "checked": peer in seconds and peer.check is not None,
+            "note": lost.get(peer, peer.differs),
+        }
+        for peer in case.peers
     ]
-    timed_peers = [p for p in case.peers if p in seconds]
-    if None in seconds:
-        record["ours_s"] = seconds[None]
-    if None in seconds and timed_peers:
-        fastest = min(timed_peers, key=seconds.__getitem__)
-        record.update(peer=fastest.name, peer_s=seconds[fastest])
-        record["ratio_to_fastest_peer"] = seconds[fastest] / seconds[None]
-    if None in seconds and case.floor in seconds:
-        record.update(floor_s=seconds[case.floor], ratio_to_floor=seconds[case.floor] / seconds[None])
+    if not seconds:
+        return record
+    ours = record["ours_s"] = seconds[None]
+    rivals = [peer for peer in case.peers if peer in seconds]
+    if rivals:
+        fastest = min(rivals, key=seconds.__getitem__)
+        record.update(peer=fastest.name, peer_s=seconds[fastest], ratio_to_fastest_peer=seconds[fastest] / ours)
+    if case.floor in seconds:
+        record.update(floor_s=seconds[case.floor], ratio_to_floor=seconds[case.floor] / ours)
     return record
 
 
-def check_sides(
-    case: Case, threads: int, processes: Processes, work: Path, notes: dict[Side, str | None]
-) -> dict[Side, Clock]:
-    """A clock of every side that is there; `notes` gets why another is not.
+def check_sides(case: Case, threads: int, processes: Processes, work: Path, lost: dict[Side, str]) -> dict[Side, Clock]:
+    """A clock of every side that is there; `lost` gets why another is not.
 
     Raises CheckError when a result is wrong, or nothing checked the kernel's.
     """
@@ -117,9 +119,9 @@ def check_sides(
         try:
             function = peer.function.partition(":")[2]
             number = process.ask("prepare", function=function, inputs=encoded, threads=threads)["run"]
-            theirs = decode(process.ask("run", run=number, folder=str(work))["result"])
+            theirs = decode(process.ask("run", run=number, folder=str(work) if peer.check else None)["result"])
         except PeerError as error:
-            notes[peer] = str(error)
+            lost[peer] = str(error)
             continue
         if peer.check is not None:
             try:
@@ -146,9 +148,9 @@ def _said(error: Exception) -> str:
 
 
 def _take_turns(
-    clocks: Mapping[Side, Clock], floor: Peer | None, effort: Effort, notes: dict[Side, str | None]
+    clocks: Mapping[Side, Clock], floor: Peer | None, effort: Effort, lost: dict[Side, str]
 ) -> tuple[dict[Side, float], int]:
-    """(median seconds of each side, number of rounds); `notes` gets why a peer fell out on the way."""
+    """(median seconds of each side, number of rounds); `lost` gets why a peer fell out on the way."""
     rounds: dict[Side, list[float]] = {}
 
     def turn(side: Side, calls: int, warm: int) -> None:
@@ -156,7 +158,7 @@ def _take_turns(
         try:
             rounds.setdefault(side, []).append(float(np.median(clocks[side](calls, warm))))
         except PeerError as error:
-            notes[side] = str(error)
+            lost[side] = str(error)
             del rounds[side]
 
     for side in clocks:

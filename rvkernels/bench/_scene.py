@@ -104,7 +104,7 @@ def draw(folder: str | Path, size: int) -> None:
         image = np.lib.format.open_memmap(temporary / IMAGE, "w+", np.uint8, (size, size, BANDS))
         for band, (gain, offset) in enumerate(((1.0, 95), (0.9, 100), (0.8, 85), (1.2, 120))):
             value = _octave(rng, size, 40, 3.0)
-            value += _noise(rng, size, 3.5)
+            value += _noise(rng, size, 3.8)
             value += relief * np.float32(gain)
             value += roofs * np.float32(0.9 + 0.1 * band)
             value += np.float32(offset)

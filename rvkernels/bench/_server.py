@@ -4,7 +4,7 @@ Any interpreter that has NumPy and the library runs it; it needs neither rvkerne
 come as lines of JSON on standard input and are answered, one line each, on standard output:
 
     {"do": "prepare", "function": name, "inputs": encoded, "threads": n}   -> {"run": number}
-    {"do": "run", "run": number, "folder": where the result goes}          -> {"seconds": s, "result": encoded}
+    {"do": "run", "run": number, "folder": for the result, or null}        -> {"result": encoded, or null}
     {"do": "time", "run": number, "calls": n, "warm": n}                   -> {"seconds": [s, ...]}
     {"do": "forget"}                                                       -> {}
 
@@ -135,9 +135,8 @@ def _do(request: dict, module: ModuleType, runs: list[Callable[[], Any]]) -> dic
     run = runs[request["run"]]
     if do == "time":
         return {"seconds": timed(run, request["calls"], request["warm"])}
-    start = time.perf_counter()
     result = run()
-    return {"seconds": time.perf_counter() - start, "result": encode(result, Path(request["folder"]))}
+    return {"result": None if request["folder"] is None else encode(result, Path(request["folder"]))}
 
 
 def line(error: BaseException) -> str:

@@ -42,22 +42,22 @@ def checked():
         @functools.lru_cache(maxsize=1)
         def check(number):
             processes.forget()
-            case, notes = cases()[number], {}
+            case, lost = cases()[number], {}
             try:
-                return check_sides(case, case.threads[0], processes, Path(work), notes), notes
+                return check_sides(case, case.threads[0], processes, Path(work), lost), lost
             except CheckError as error:
-                return error, notes
+                return error, lost
 
         yield check
 
 
 def test_kernel(benchmark, checked, number, peer):
     case = cases()[number]
-    clocks, notes = checked(number)
+    clocks, lost = checked(number)
     if isinstance(clocks, CheckError):
         pytest.fail(f"{case}: {clocks}", pytrace=False)
     if peer not in clocks:
-        pytest.skip(f"{peer.library}: {notes[peer]}")
+        pytest.skip(f"{peer.library}: {lost[peer]}")
     seconds = []
     benchmark.group = str(case)
     benchmark.pedantic(lambda: seconds.extend(clocks[peer](1, 0)), rounds=5, warmup_rounds=1)
