@@ -408,7 +408,9 @@ const char* Tiff::Reader::read_rows(const Rect& covering, int64_t plane, uint8_t
       continue;
     }
     const uint64_t first = static_cast<uint64_t>(inside) * row_bytes + inset;
-    if (t.sizes_[index] < first + length || t.offsets_[index] > t.file_->size()) return "a block is too short";
+    if (t.sizes_[index] < first + length) return "a block is too short";
+    if (t.offsets_[index] > t.file_->size() || t.sizes_[index] > t.file_->size() - t.offsets_[index])
+      return "a block lies outside the file";  // even if these rows do not: GDAL refuses such a block
     const uint64_t at = t.offsets_[index] + first;
     if (end != begin && at == end) {
       end += length;
