@@ -21,7 +21,7 @@ Isa of_cpu() {
                             __builtin_cpu_supports("avx512vl"));
   const bool vbmi = v4 && all(__builtin_cpu_supports("avx512vbmi"), __builtin_cpu_supports("avx512vbmi2"),
                               __builtin_cpu_supports("avx512vnni"), __builtin_cpu_supports("avx512bitalg"),
-                              __builtin_cpu_supports("avx512vpopcntdq"));
+                              __builtin_cpu_supports("avx512vpopcntdq"), __builtin_cpu_supports("gfni"));
   return vbmi ? Isa::vbmi : v4 ? Isa::v4 : v3 ? Isa::v3 : Isa::baseline;
 #else
   return Isa::baseline;

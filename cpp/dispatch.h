@@ -13,7 +13,7 @@
 #if defined(__x86_64__)
 #define RVK_V3_FEATURES "avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt"
 #define RVK_V4_FEATURES RVK_V3_FEATURES ",avx512f,avx512bw,avx512cd,avx512dq,avx512vl"
-#define RVK_VBMI_FEATURES RVK_V4_FEATURES ",avx512vbmi,avx512vbmi2,avx512vnni,avx512bitalg,avx512vpopcntdq"
+#define RVK_VBMI_FEATURES RVK_V4_FEATURES ",avx512vbmi,avx512vbmi2,avx512vnni,avx512bitalg,avx512vpopcntdq,gfni"
 #define RVK_V3 __attribute__((target(RVK_V3_FEATURES)))
 #define RVK_V4 __attribute__((target(RVK_V4_FEATURES)))
 #define RVK_VBMI __attribute__((target(RVK_VBMI_FEATURES)))

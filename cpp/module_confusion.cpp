@@ -21,6 +21,7 @@ bool run(const py::object& truth, const py::object& predicted, int64_t ignore, c
 
 RVK_BIND(confusion) {
   m.def("confusion_uint8", &run<uint8_t>);
+  m.def("confusion_uint16", &run<uint16_t>);
   m.def("confusion_int32", &run<int32_t>);
   m.def("confusion_int64", &run<int64_t>);
   m.attr("IGNORE_NOTHING") = rvk::kIgnoreNothing;

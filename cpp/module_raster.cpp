@@ -2,7 +2,9 @@
 #include <gdal_priv.h>
 
 #include "module.h"
+#include "module_statistics.h"
 #include "raster/describe.h"
+#include "raster/tally.h"
 #include "raster/tile.h"
 
 namespace {
@@ -47,6 +49,20 @@ int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std:
   py::gil_scoped_release release;
   return stack.read(first, n, rows, cols, bands, type, pixels, fill, valid, threads,
                     planes ? rvk::Layout::nchw : rvk::Layout::nhwc);
+}
+
+// rvk::tally with NumPy arrays, which grow in place. Returns the numbers of pixels and of blocks.
+std::pair<int64_t, int64_t> statistics(rvk::Stack& stack, const py::object& windows_in, const std::vector<int>& bands,
+                                       const std::string& dtype, const py::object& histogram, const py::object& sums,
+                                       const py::object& extrema, int threads) {
+  const auto windows = rvk::checked<int64_t>(windows_in, "windows", 2);
+  const rvk::Totals totals = rvk::totals(histogram, sums, extrema);
+  const int64_t* first = windows.data();
+  const int64_t n = windows.shape(0);
+  const GDALDataType type = pixel_type(dtype);
+  py::gil_scoped_release release;
+  const rvk::Tallied found = rvk::tally(stack, first, n, bands, type, totals, threads);
+  return {found.pixels, found.blocks};
 }
 
 }  // namespace
@@ -104,7 +120,9 @@ PYBIND11_MODULE(_raster, m) {
                                return out;
                              })
       .def("read", &read_windows, py::arg("windows"), py::arg("bands"), py::arg("out"), py::arg("fill"),
-           py::arg("valid"), py::arg("threads"), py::arg("layout") = "NHWC");
+           py::arg("valid"), py::arg("threads"), py::arg("layout") = "NHWC")
+      .def("statistics", &statistics, py::arg("windows"), py::arg("bands"), py::arg("dtype"), py::arg("histogram"),
+           py::arg("sums"), py::arg("extrema"), py::arg("threads"));
 
   py::class_<rvk::Many>(m, "Many")
       .def(py::init<const std::vector<std::string>&>(), py::arg("paths"), py::call_guard<py::gil_scoped_release>())

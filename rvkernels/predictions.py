@@ -27,6 +27,7 @@ import numpy as np
 
 from rvkernels import raster
 from rvkernels.files import atomic
+from rvkernels.ops.polygonize import polygonize
 from rvkernels.scene import Region, Scene
 
 FILE = "predictions.npz"
@@ -150,14 +151,15 @@ def write_labels(
         raster.write_geotiff(place / "scores.tif", scores, scene.crs, scene.transform, names=list(classes))
     if polygons is None:
         return
-    features: list[list[tuple[dict, dict]]] = [[] for _ in classes]
-    for feature in raster.polygonize(labels, skip=(UNSEEN,), least=polygons):
-        class_id = feature["properties"]["class_id"]
-        properties = {"class_id": class_id, "class_name": classes[class_id]}
-        features[class_id].append((feature["geometry"], properties))
+    sieved = raster.sieve(labels, polygons, UNSEEN)
     for class_id, name in enumerate(classes):
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-        raster.to_geojson(place / "polygons" / f"class-{class_id}-{safe}.json", scene, features[class_id])
+        raster.polygons_to_geojson(
+            place / "polygons" / f"class-{class_id}-{safe}.json",
+            scene,
+            polygonize((sieved == class_id).view(np.uint8)),
+            {"class_id": class_id, "class_name": name},
+        )
 
 
 def _decimals(scores: np.ndarray) -> list[float]:

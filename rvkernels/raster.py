@@ -1,4 +1,4 @@
-"""Rasters and coordinates: what a file says of itself, GeoTIFF writing, pixels to map and back, masks to polygons.
+"""Rasters and coordinates: what a file says of itself, GeoTIFF and GeoJSON writing, pixels to map and back.
 
 Points are (x, y) rows of float64: in pixels x is the column and y the row, corners at whole numbers; in a CRS x is east
 or longitude and y north or latitude, whatever order the CRS itself prefers. Pixels are read by rvkernels.ops.tile.
@@ -6,6 +6,7 @@ or longitude and y north or latitude, whatever order the CRS itself prefers. Pix
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import threading
@@ -13,13 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from osgeo import gdal, ogr, osr
+from osgeo import gdal, osr
 
 from rvkernels import _raster
 from rvkernels.files import atomic
+from rvkernels.ops.polygonize import Polygons
 from rvkernels.scene import Scene
 
-for _library in (gdal, ogr, osr):
+for _library in (gdal, osr):
     _library.UseExceptions()
 
 MAP = "EPSG:4326"
@@ -291,44 +293,19 @@ def box_geometry(box: Sequence[float]) -> dict:
     return {"type": "Polygon", "coordinates": [ring]}
 
 
-def polygonize(
-    labels: np.ndarray,
-    *,
-    skip: Iterable[int] = (255,),
-    least: int = 1,
-    scene: Scene | None = None,
-    crs_to: str = MAP,
-) -> list[dict]:
-    """Connected areas of equal class id (4-neighbours) as GeoJSON polygon features with a `class_id` property.
+def sieve(labels: np.ndarray, least: int, ignore: int) -> np.ndarray:
+    """Labels (rows, cols) uint8 whose areas (4-neighbours) of fewer than `least` pixels are part of the largest beside.
 
-    labels  (rows, cols) uint8; ids in `skip` give no polygon
-    least   areas of fewer pixels become part of the largest area beside them
-    scene   None: coordinates are pixels (column, row). Else they are in `crs_to`, unrounded, when the scene has a CRS
+    Pixels of the value `ignore` stay as they are. Returns `labels` itself when no area is too small for `least`.
     """
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise ValueError(f"labels: expected uint8 (rows, cols), got {labels.dtype} {labels.shape}")
-    rows, cols = labels.shape
-    memory = gdal.GetDriverByName("MEM")
-    image = memory.Create("", cols, rows, 1, gdal.GDT_Byte)
-    image.GetRasterBand(1).WriteArray(labels)
-    wanted = memory.Create("", cols, rows, 1, gdal.GDT_Byte)
-    wanted.GetRasterBand(1).WriteArray((~np.isin(labels, list(skip))).astype(np.uint8))
-    if least > 1:
-        gdal.SieveFilter(image.GetRasterBand(1), wanted.GetRasterBand(1), image.GetRasterBand(1), least, 4)
-    vectors = ogr.GetDriverByName("Memory").CreateDataSource("")
-    layer = vectors.CreateLayer("areas", None, ogr.wkbPolygon)
-    layer.CreateField(ogr.FieldDefn("class_id", ogr.OFTInteger))
-    gdal.Polygonize(image.GetRasterBand(1), wanted.GetRasterBand(1), layer, 0)
-    ids, geometries = [], []
-    for feature in layer:
-        ids.append(feature.GetField(0))
-        geometries.append(json.loads(feature.GetGeometryRef().ExportToJson()))
-    if scene is not None:
-        geometries = move_geometries(geometries, lambda points: to_map(scene, points, crs_to))
-    return [
-        {"type": "Feature", "geometry": geometry, "properties": {"class_id": class_id}}
-        for geometry, class_id in zip(geometries, ids)
-    ]
+    if least <= 1:
+        return labels
+    image = gdal.GetDriverByName("MEM").Create("", labels.shape[1], labels.shape[0], 2, gdal.GDT_Byte)
+    areas, wanted = image.GetRasterBand(1), image.GetRasterBand(2)
+    areas.WriteArray(labels)
+    wanted.WriteArray((labels != ignore).view(np.uint8))
+    gdal.SieveFilter(areas, wanted, areas, least, 4)
+    return areas.ReadAsArray()
 
 
 def to_geojson(path: str | Path, scene: Scene, features: Iterable[tuple[dict, dict]]) -> None:
@@ -340,14 +317,27 @@ def to_geojson(path: str | Path, scene: Scene, features: Iterable[tuple[dict, di
     for geometry, attributes in features:
         geometries.append(geometry)
         properties.append(attributes)
-    decimals = PIXEL_DECIMALS if scene.crs is None else DEGREE_DECIMALS
-    moved = move_geometries(geometries, lambda points: np.round(to_map(scene, points), decimals))
+    moved = move_geometries(geometries, lambda points: _for_geojson(scene, points))
+    _write_collection(path, scene, zip(moved, properties))
+
+
+def polygons_to_geojson(path: str | Path, scene: Scene, polygons: Polygons, properties: Mapping) -> None:
+    """The same from polygons in the scene's pixels, all with the same properties."""
+    moved = dataclasses.replace(polygons, coords=_for_geojson(scene, polygons.coords))
+    geometries = ({"type": "Polygon", "coordinates": rings} for rings in moved.coordinates())
+    _write_collection(path, scene, ((geometry, properties) for geometry in geometries))
+
+
+def _for_geojson(scene: Scene, pixels: np.ndarray) -> np.ndarray:
+    return np.round(to_map(scene, pixels), PIXEL_DECIMALS if scene.crs is None else DEGREE_DECIMALS)
+
+
+def _write_collection(path: str | Path, scene: Scene, features: Iterable[tuple[dict, Mapping]]) -> None:
     collection: dict = {"type": "FeatureCollection"}
     if scene.crs is None:
         collection["crs"] = None
     collection["features"] = [
-        {"type": "Feature", "geometry": geometry, "properties": attributes}
-        for geometry, attributes in zip(moved, properties)
+        {"type": "Feature", "geometry": geometry, "properties": properties} for geometry, properties in features
     ]
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(collection, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Raster metadata, GeoTIFF writing, coordinates and polygons."""
+"""Raster metadata, GeoTIFF and GeoJSON writing, and coordinates."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from osgeo import gdal, ogr
+from osgeo import gdal
 
 from rvkernels import raster
 from rvkernels.ops import tile
+from rvkernels.ops.polygonize import polygonize
 from rvkernels.scene import Scene
 
 UTM = (300000.0, 0.5, 0.0, 5000000.0, 0.0, -0.5)
@@ -162,33 +163,36 @@ def test_points_outside_the_projection_are_an_error():
         raster.to_pixels(scene(), [[300000.0, 5000000.0]], "EPSG:4326")
 
 
-def test_polygons_burn_back_to_the_mask():
-    rng = np.random.default_rng(4)
-    labels = np.kron(rng.integers(0, 3, (9, 8)), np.ones((5, 6))).astype(np.uint8)
-    labels[10:20, 10:20] = 255
-    features = raster.polygonize(labels)
-    assert {f["properties"]["class_id"] for f in features} == {0, 1, 2}
-    vectors = gdal.GetDriverByName("MEM").Create("", labels.shape[1], labels.shape[0], 1, gdal.GDT_Byte)
-    vectors.GetRasterBand(1).Fill(255)
-    source = ogr.GetDriverByName("Memory").CreateDataSource("")
-    layer = source.CreateLayer("a", None, ogr.wkbPolygon)
-    layer.CreateField(ogr.FieldDefn("class_id", ogr.OFTInteger))
-    for feature in features:
-        row = ogr.Feature(layer.GetLayerDefn())
-        row.SetField("class_id", feature["properties"]["class_id"])
-        row.SetGeometry(ogr.CreateGeometryFromJson(json.dumps(feature["geometry"])))
-        layer.CreateFeature(row)
-    gdal.RasterizeLayer(vectors, [1], layer, options=["ATTRIBUTE=class_id"])
-    np.testing.assert_array_equal(vectors.ReadAsArray(), labels)
+def test_sieve():
+    labels = np.zeros((6, 8), np.uint8)
+    labels[1, 1:4] = 1  # three pixels in 0
+    labels[3:6, 0:2] = 2
+    labels[0, 7] = 255  # one pixel, but not looked at
+    assert raster.sieve(labels, 1, 255) is labels
+    assert (raster.sieve(labels, 3, 255) == labels).all()
+    sieved = raster.sieve(labels, 4, 255)
+    assert (sieved[1] == 0).all()
+    labels[1] = 0
+    assert (sieved == labels).all()
 
 
-def test_polygons_in_map_coordinates():
-    labels = np.full((100, 80), 255, np.uint8)
-    labels[10:20, 30:50] = 1
-    (feature,) = raster.polygonize(labels, scene=scene(), crs_to="EPSG:32618")
-    ring = np.array(feature["geometry"]["coordinates"][0])
-    assert ring.min(axis=0).tolist() == [300015, 4999990]
-    assert ring.max(axis=0).tolist() == [300025, 4999995]
+@pytest.mark.parametrize("crs", ["EPSG:32618", None])
+def test_polygons_to_geojson(tmp_path, crs):
+    mask = np.zeros((100, 80), np.uint8)
+    mask[10:20, 30:50] = 1
+    mask[12, 40] = 0
+    s = scene(crs=crs)
+    raster.polygons_to_geojson(tmp_path / "a.json", s, polygonize(mask), {"class_id": 1})
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert ("crs" in written) == (crs is None)
+    (feature,) = written["features"]
+    assert feature["properties"] == {"class_id": 1}
+    assert feature["geometry"]["type"] == "Polygon"
+    outer, hole = (np.array(ring) for ring in feature["geometry"]["coordinates"])
+    if crs is not None:
+        outer, hole = (np.round(raster.to_pixels(s, ring)) for ring in (outer, hole))
+    assert outer.tolist() == [[30, 10], [30, 20], [50, 20], [50, 10], [30, 10]]
+    assert hole.tolist() == [[41, 12], [41, 13], [40, 13], [40, 12], [41, 12]]
 
 
 def test_geojson_in_raster_visions_ring_order(tmp_path):

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <mutex>
+#include <type_traits>
 #include <vector>
 
+#include "value_counts.h"
 #include "dispatch.h"
 #include "parallel.h"
 
@@ -13,30 +16,35 @@ namespace {
 
 constexpr int64_t kBlock = 4096;     // positions turned into table cells at a time: stays in the first-level cache
 constexpr int64_t kGrain = 1 << 20;  // positions per piece of work
-constexpr int64_t kSmallSide = 64;   // up to this side, four tables fit in the first-level cache
+constexpr int64_t kNibble = 16;      // up to this side a cell is a byte
+constexpr int64_t kTurns = 4;        // tables that take turns, so that a counter need not wait for its last change
+constexpr int64_t kSmallSide = 45;   // up to this side they fit in the first-level cache
 
-// Two extra rows and columns hold what is left out (`classes`) and what is no label at all (`classes + 1`).
-template <typename T>
-inline RVK_INLINE void cells_body(const T* truth, const T* predicted, int64_t n, T classes, T truth_ignore,
-                                  T predicted_ignore, uint32_t* cell) {
-  const auto side = static_cast<uint32_t>(classes) + 2;
-  const auto dropped = static_cast<uint32_t>(classes);
-  for (int64_t i = 0; i < n; ++i) {
-    const T t = truth[i];
-    const T p = predicted[i];
-    // The order matters: `ignore` may be one of the classes, and then leaves out by truth only.
-    const uint32_t row = t == truth_ignore ? dropped : (t >= 0 && t < classes) ? static_cast<uint32_t>(t) : dropped + 1;
-    const uint32_t col = (p >= 0 && p < classes) ? static_cast<uint32_t>(p)
-                         : p == predicted_ignore ? dropped
-                                                 : dropped + 1;
-    cell[i] = row * side + col;
-  }
-}
-
-template <typename T>
-void cells(const T* truth, const T* predicted, int64_t n, T classes, T truth_ignore, T predicted_ignore,
-           uint32_t* cell) {
-  dispatch([=]() RVK_INLINE { cells_body(truth, predicted, n, classes, truth_ignore, predicted_ignore, cell); });
+// Table cells row * side + column of n positions. Two extra rows and columns: `classes` for what is left out, and
+// `classes` + 1 for what is neither a class nor left out. One array at a time and in its own width vectorizes best.
+// Labels are compared as unsigned numbers, where a negative one is no class.
+template <typename T, typename Cell>
+void cells(const T* truth, const T* predicted, int64_t n, int64_t classes, T ignore, int64_t side, Cell* cell) {
+  using U = std::make_unsigned_t<T>;
+  using Wide = std::conditional_t<(sizeof(U) > sizeof(Cell)), U, Cell>;
+  dispatch([=]() RVK_INLINE {
+    const auto k = static_cast<U>(classes);
+    const auto out = static_cast<U>(ignore);
+    const auto dropped = static_cast<Wide>(classes);
+    const auto odd = static_cast<Wide>(classes + 1);
+    const auto step = static_cast<Cell>(side);
+    // `ignore` may be one of the classes, and then leaves out by truth only.
+    for (int64_t i = 0; i < n; ++i) {
+      const auto t = static_cast<U>(truth[i]);
+      const Wide row = t < k ? t : odd;
+      cell[i] = static_cast<Cell>(static_cast<Cell>(t == out ? dropped : row) * step);
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const auto p = static_cast<U>(predicted[i]);
+      const Wide other = p == out ? dropped : odd;
+      cell[i] = static_cast<Cell>(cell[i] + static_cast<Cell>(p < k ? p : other));
+    }
+  });
 }
 
 }  // namespace
@@ -44,33 +52,44 @@ void cells(const T* truth, const T* predicted, int64_t n, T classes, T truth_ign
 template <typename T>
 bool confusion(const T* truth, const T* predicted, int64_t n, int64_t classes, int64_t ignore, int64_t* counts,
                int threads) {
-  const int64_t side = classes + 2;
+  const bool bytes = classes + 2 <= kNibble;
+  const int64_t side = bytes ? kNibble : classes + 2;
   const int64_t size = side * side;
-  // Neighbouring pixels mostly land in the same cell; several tables keep one increment from waiting for the last.
-  const int64_t tables = side <= kSmallSide ? 4 : 1;
+  const int64_t turns = side <= kSmallSide ? kTurns : 1;
   const bool any = ignore != kIgnoreNothing && static_cast<int64_t>(static_cast<T>(ignore)) == ignore;
+  const T ignored = static_cast<T>(any ? ignore : classes);  // no class either: what it catches is refused below
   std::mutex lock;
   std::atomic<bool> good{true};
   parallel(
       n, threads,
       [&](int64_t begin, int64_t end) {
-        std::vector<int64_t> table(static_cast<size_t>(tables * size));
-        std::vector<uint32_t> cell(kBlock);
-        for (int64_t at = begin; at < end; at += kBlock) {
-          const int64_t m = std::min(kBlock, end - at);
-          const T none = static_cast<T>(classes);  // no class either: what it catches is refused below
-          cells(truth + at, predicted + at, m, static_cast<T>(classes), any ? static_cast<T>(ignore) : none,
-                any ? static_cast<T>(ignore) : none, cell.data());
-          int64_t i = 0;
-          if (tables == 4) {
-            for (; i + 4 <= m; i += 4) {
-              for (int64_t k = 0; k < 4; ++k) ++table[static_cast<size_t>(k * size + cell[static_cast<size_t>(i + k)])];
-            }
+        std::vector<int64_t> table(static_cast<size_t>(size));
+        if (bytes) {
+          ValueCounts<uint8_t> counter(1);
+          uint8_t cell[kBlock];
+          const uint8_t* const band = cell;
+          for (int64_t at = begin; at < end; at += kBlock) {
+            const int64_t m = std::min(kBlock, end - at);
+            cells(truth + at, predicted + at, m, classes, ignored, side, cell);
+            counter.add(&band, 1, nullptr, m);
           }
-          for (; i < m; ++i) ++table[cell[static_cast<size_t>(i)]];
+          counter.move_to(table.data());
+        } else {
+          std::vector<int64_t> tables(static_cast<size_t>(turns * size));
+          uint32_t cell[kBlock];
+          for (int64_t at = begin; at < end; at += kBlock) {
+            const int64_t m = std::min(kBlock, end - at);
+            cells(truth + at, predicted + at, m, classes, ignored, side, cell);
+            int64_t i = 0;
+            if (turns == kTurns) {
+              for (; i + kTurns <= m; i += kTurns)
+                for (int64_t k = 0; k < kTurns; ++k) ++tables[static_cast<size_t>(k * size + cell[i + k])];
+            }
+            for (; i < m; ++i) ++tables[cell[i]];
+          }
+          for (int64_t k = 0; k < turns * size; ++k)
+            table[static_cast<size_t>(k % size)] += tables[static_cast<size_t>(k)];
         }
-        for (int64_t k = 1; k < tables; ++k)
-          for (int64_t j = 0; j < size; ++j) table[static_cast<size_t>(j)] += table[static_cast<size_t>(k * size + j)];
         std::lock_guard<std::mutex> hold(lock);
         for (int64_t t = 0; t < side; ++t) {
           for (int64_t p = 0; p < side; ++p) {
@@ -89,6 +108,7 @@ bool confusion(const T* truth, const T* predicted, int64_t n, int64_t classes, i
 }
 
 template bool confusion(const uint8_t*, const uint8_t*, int64_t, int64_t, int64_t, int64_t*, int);
+template bool confusion(const uint16_t*, const uint16_t*, int64_t, int64_t, int64_t, int64_t*, int);
 template bool confusion(const int32_t*, const int32_t*, int64_t, int64_t, int64_t, int64_t*, int);
 template bool confusion(const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t*, int);
 

@@ -1,6 +1,6 @@
 // Confusion matrix: counts[t * classes + p] = how many positions have truth t and prediction p.
 //
-//   truth, predicted  n values of the same type (uint8, int32 or int64)
+//   truth, predicted  n values of the same type (uint8, uint16, int32 or int64)
 //   ignore            positions whose truth is `ignore` are left out; so are those whose prediction is `ignore`, when
 //                     `ignore` is no class. kIgnoreNothing leaves nothing out.
 //   counts            classes * classes, added to

@@ -1,12 +1,16 @@
 #include "ops/iou.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "dispatch.h"
 #include "parallel.h"
+#include "stream.h"
 
 namespace rvk {
 namespace {
+
+constexpr int64_t kBlock = 1024;
 
 // One box against m boxes kept coordinate by coordinate, so that neighbours share a vector register.
 void row(const float* a, const float* ymin, const float* xmin, const float* ymax, const float* xmax, const float* area,
@@ -41,10 +45,21 @@ void iou(const float* a, int64_t n, const float* b, int64_t m, float* out, int t
     xmax[j] = b[4 * j + 3];
     area[j] = box_area(b + 4 * j);
   }
+  const bool large = n * m * static_cast<int64_t>(sizeof(float)) >= kStreamBytes;
   parallel(
       n, threads,
-      [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) row(a + 4 * i, ymin, xmin, ymax, xmax, area, m, out + i * m);
+      [=](int64_t begin, int64_t end) {
+        // A block of b stays in L1 while the rows pass it.
+        alignas(64) float buffer[kBlock];
+        for (int64_t j = 0; j < m; j += kBlock) {
+          const int64_t width = std::min(kBlock, m - j);
+          for (int64_t i = begin; i < end; ++i) {
+            float* place = out + i * m + j;
+            row(a + 4 * i, ymin + j, xmin + j, ymax + j, xmax + j, area + j, width, large ? buffer : place);
+            if (large) stream(place, buffer, width);
+          }
+        }
+        if (large) stream_end();
       },
       1 + (1 << 16) / (m + 1));
 }

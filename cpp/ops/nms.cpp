@@ -2,142 +2,286 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
-#include <numeric>
+#include <cstring>
+#include <memory>
+#include <thread>
 
+#include "dispatch.h"
 #include "ops/iou.h"
+#include "ops/rotated_iou.h"
 #include "parallel.h"
 
 namespace rvk {
 namespace {
 
-// Kept boxes of one class. A box is filed by its size, as the level L with longest side <= 2^L, and by the cell of side
-// 2^L that holds its (ymin, xmin) corner. A box that overlaps another therefore has its corner in one of few cells of
-// each level. Buckets of the table may hold several cells: every candidate is compared, so that costs time only.
-class KeptBoxes {
+// Indices in order of falling score, ties by lowest index: a radix sort of the scores' bits, least digit first.
+std::vector<uint32_t> by_falling_score(const float* scores, int64_t n) {
+  constexpr int kBits = 11;
+  constexpr int kDigits = 3;
+  constexpr uint32_t kMask = (1u << kBits) - 1;
+  std::vector<std::array<uint32_t, kDigits>> place(1u << kBits);  // counts, then where the next of a digit goes
+  std::vector<uint64_t> from(static_cast<size_t>(n));
+  std::vector<uint64_t> to(from.size());
+  for (size_t i = 0; i < from.size(); ++i) {
+    const float score = scores[i] + 0.0f;  // -0 becomes 0: they are equal
+    uint32_t bits;
+    std::memcpy(&bits, &score, sizeof bits);
+    const uint32_t falling = bits >> 31 != 0 ? bits : ~(bits | 0x80000000u);
+    for (int d = 0; d < kDigits; ++d) ++place[falling >> (kBits * d) & kMask][static_cast<size_t>(d)];
+    from[i] = static_cast<uint64_t>(falling) << 32 | i;
+  }
+  for (size_t d = 0; d < kDigits; ++d) {
+    uint32_t sum = 0;
+    for (auto& p : place) sum += std::exchange(p[d], sum);
+    for (const uint64_t item : from) to[place[item >> (32 + kBits * d) & kMask][d]++] = item;
+    from.swap(to);
+  }
+  return {from.begin(), from.end()};  // the low 32 bits
+}
+
+// Boxes filed where another finds those that it may overlap in more than the threshold of their union.
+//
+// A box is filed by its level, which follows from its longest side, and by the cell of that level which holds its
+// (ymin, xmin) corner. The cells of a level and row are neighbours in a table of buckets, from a place on that is a
+// hash of class, level and row, so that a query reads a run of neighbours per row. Buckets may hold several cells:
+// a box that is compared in vain costs time only, so the runs are also read in whole vectors.
+class Grid {
  public:
-  KeptBoxes(const float* boxes, int64_t most, float threshold) : boxes_(boxes), threshold_(threshold) {
-    size_t buckets = 16;
-    while (buckets < static_cast<size_t>(most) * 2) buckets *= 2;
-    bucket_.assign(buckets, -1);
-    level_.fill(-1);
-    count_.fill(0);
+  static constexpr int64_t kLanes = 16;
+
+  // `order` gives the boxes' ranks. rank_at, class_at, and what `candidates` yields, are by slot: the place in the
+  // table.
+  Grid(const float* boxes, const int32_t* classes, const std::vector<uint32_t>& order, double threshold)
+      : n_(order.size()), threshold_(threshold < 1e-6 ? 0 : threshold * (1 - 1e-5)) {
+    size_t buckets = 64;
+    while (buckets < n_) buckets *= 2;
+    mask_ = buckets - 1;
+    start_.assign(buckets + 1, 0);
+    std::vector<uint32_t> bucket(n_);
+    for (size_t r = 0; r < n_; ++r) {
+      const float* box = boxes + 4 * size_t{order[r]};
+      const int level = level_of(longest(box));
+      levels_ |= uint64_t{1} << level;
+      const double scale = 1 / cell_of(level);
+      bucket[r] = static_cast<uint32_t>(
+          (row_start(classes[order[r]], level, cell(box[0] * scale)) + static_cast<uint64_t>(cell(box[1] * scale))) &
+          mask_);
+      ++start_[bucket[r] + 1];
+    }
+    for (size_t b = 0; b < buckets; ++b) start_[b + 1] += start_[b];
+    const size_t padded = n_ + kLanes;
+    for (auto* column : {&ymin_, &xmin_, &ymax_, &xmax_, &area_}) column->assign(padded, 0.0f);
+    rank_.assign(padded, ~uint32_t{0});
+    class_.resize(n_);
+    slot_.resize(n_);
+    std::vector<uint32_t> next(start_.begin(), start_.end() - 1);
+    for (size_t r = 0; r < n_; ++r) {
+      const uint32_t s = slot_[r] = next[bucket[r]]++;
+      const float* box = boxes + 4 * size_t{order[r]};
+      ymin_[s] = box[0];
+      xmin_[s] = box[1];
+      ymax_[s] = box[2];
+      xmax_[s] = box[3];
+      area_[s] = box_area(box);
+      rank_[s] = static_cast<uint32_t>(r);
+      class_[s] = classes[order[r]];
+    }
   }
 
-  bool suppress(const float* box) const {
-    const float area = box_area(box);
-    // Overlapping in more than `threshold` of the union bounds the ratio of the longest sides: IoU is at most the ratio
-    // of the heights and of the widths. The margin covers the rounding of IoU to float32.
-    const double side = longest(box);
-    const double ratio = static_cast<double>(threshold_) * (1 - 1e-5);
-    for (int level = 0; level < kLevels; ++level) {
-      if (count_[level] == 0) continue;
-      const double cell = std::ldexp(1.0, level);
-      const double smallest = level == 0 ? 0.0 : cell / 2;
-      if (cell < side * ratio || smallest * ratio > side) continue;
-      const auto y0 = static_cast<int64_t>(std::floor(box[0] / cell)) - 1;
-      const auto x0 = static_cast<int64_t>(std::floor(box[1] / cell)) - 1;
-      const auto y1 = static_cast<int64_t>(std::floor(box[2] / cell));
-      const auto x1 = static_cast<int64_t>(std::floor(box[3] / cell));
-      if ((y1 - y0 + 1) > count_[level] / (x1 - x0 + 1)) {
-        if (any(level_[level], next_in_level_, box, area)) return true;
-        continue;
+  uint32_t slot(size_t rank) const { return slot_[rank]; }
+  uint32_t rank(size_t slot) const { return rank_[slot]; }
+
+  // True if `found(slot)` is for one of the boxes of the same class and a lower rank that may suppress the box at
+  // `slot`. Which of them are asked for is up to `Test`, given both boxes' coordinates and areas.
+  template <typename Test, typename Found>
+  RVK_INLINE bool any(uint32_t slot, Test test, Found found) const {
+    const std::array<float, 4> box{ymin_[slot], xmin_[slot], ymax_[slot], xmax_[slot]};
+    const float area = area_[slot];
+    const uint32_t rank = rank_[slot];
+    const int32_t box_class = class_[slot];
+    const auto run = [&](size_t first, size_t last) RVK_INLINE {
+      for (size_t s = first; s < last; s += kLanes) {
+        const auto meets = [&, s](size_t k) RVK_INLINE {
+          const bool near = test(box[0], box[1], box[2], box[3], area, ymin_[s + k], xmin_[s + k], ymax_[s + k],
+                                 xmax_[s + k], area_[s + k]);
+          return static_cast<uint32_t>(near) & static_cast<uint32_t>(rank_[s + k] < rank);
+        };
+        uint32_t some = 0;
+        for (size_t k = 0; k < kLanes; ++k) some |= meets(k);
+        if (some == 0) continue;
+        for (size_t k = 0; k < kLanes; ++k)
+          if (meets(k) && class_[s + k] == box_class && found(s + k)) return true;
       }
-      for (int64_t y = y0; y <= y1; ++y)
-        for (int64_t x = x0; x <= x1; ++x)
-          if (any(bucket_[bucket(level, y, x)], next_in_bucket_, box, area)) return true;
+      return false;
+    };
+
+    // An IoU above the threshold t bounds the ratio of the heights and of the widths by t, and the distance of the
+    // upper edges by (1 - t) times the height of the upper box; the same holds for the left edges. The margin in
+    // threshold_ covers the rounding of IoU to float32, except for areas that are next to nothing.
+    const double t = area < 1e-30f ? 0 : threshold_;
+    const double height = static_cast<double>(box[2]) - box[0];
+    const double width = static_cast<double>(box[3]) - box[1];
+    const double side = std::max(height, width);
+    int level = level_of(side * t);
+    const int last_level = t > 0 ? level_of(side / t) : kLevels - 1;
+    for (uint64_t rest = levels_ >> level; rest != 0 && level <= last_level; rest >>= 1, ++level) {
+      if ((rest & 1) == 0) continue;
+      const double cell_side = cell_of(level);
+      const double scale = 1 / cell_side;
+      const double reach = (1 - t) * (1 + 1e-5);
+      const double above = reach * (t > 0 ? std::min(cell_side, height / t) : cell_side);
+      const double left = reach * (t > 0 ? std::min(cell_side, width / t) : cell_side);
+      const double y0 = std::floor((box[0] - above) * scale);
+      const double x0 = std::floor((box[1] - left) * scale);
+      const double y1 = std::floor((box[0] + reach * height) * scale);
+      const double x1 = std::floor((box[1] + reach * width) * scale);
+      // Where the cells are more work than all boxes, compare with all boxes, of every level.
+      const double load = static_cast<double>(n_) / static_cast<double>(mask_ + 1);
+      if ((y1 - y0 + 1) * (kLanes + (x1 - x0 + 1) * load) > static_cast<double>(n_)) return run(0, n_);
+      const auto cells = static_cast<uint64_t>(x1 - x0 + 1);
+      for (auto y = static_cast<int64_t>(y0); y <= static_cast<int64_t>(y1); ++y) {
+        const uint64_t begin =
+            (row_start(box_class, level, y) + static_cast<uint64_t>(static_cast<int64_t>(x0))) & mask_;
+        const uint64_t end = begin + cells;
+        if (run(start_[begin], start_[std::min(end, mask_ + 1)])) return true;
+        if (end > mask_ + 1 && run(0, start_[end - mask_ - 1])) return true;
+      }
     }
     return false;
   }
 
-  void keep(int64_t index) {
-    const float* box = boxes_ + 4 * index;
-    const int level = level_of(longest(box));
-    const double cell = std::ldexp(1.0, level);
-    int64_t& head = bucket_[bucket(level, static_cast<int64_t>(std::floor(box[0] / cell)),
-                                   static_cast<int64_t>(std::floor(box[1] / cell)))];
-    const auto slot = static_cast<int64_t>(index_.size());
-    index_.push_back(index);
-    next_in_bucket_.push_back(head);
-    next_in_level_.push_back(level_[level]);
-    head = slot;
-    level_[level] = slot;
-    ++count_[level];
+ private:
+  // Sides reach 2^32, from -2^31 to 2^31; a cell is 8 times as wide as that of the level below.
+  static constexpr int kLevels = 22;
+  static constexpr int kFinest = -30;
+  static constexpr int kStep = 3;
+
+  static RVK_INLINE double cell_of(int level) {
+    const uint64_t bits = static_cast<uint64_t>(1023 + kFinest + kStep * level) << 52;
+    double side;
+    std::memcpy(&side, &bits, sizeof side);
+    return side;
   }
 
- private:
-  static constexpr int kLevels = 34;  // sides reach 2^32: from -2^31 to 2^31
+  // The lowest level whose cells are at least as wide as `side`.
+  static RVK_INLINE int level_of(double side) {
+    uint64_t bits;
+    std::memcpy(&bits, &side, sizeof bits);
+    const int exponent = static_cast<int>((bits + ((uint64_t{1} << 52) - 1)) >> 52) - 1023;  // rounded up
+    return std::min(std::max(exponent - kFinest + kStep - 1, 0) / kStep, kLevels - 1);
+  }
 
   static double longest(const float* box) {
     return std::max(static_cast<double>(box[2]) - box[0], static_cast<double>(box[3]) - box[1]);
   }
 
-  static int level_of(double side) {
-    int level = 0;
-    while (std::ldexp(1.0, level) < side) ++level;
-    return level;
-  }
+  static RVK_INLINE int64_t cell(double scaled) { return static_cast<int64_t>(std::floor(scaled)); }
 
-  size_t bucket(int level, int64_t y, int64_t x) const {
-    uint64_t h = static_cast<uint64_t>(y) * 0x9E3779B97F4A7C15u ^ static_cast<uint64_t>(x) * 0xC2B2AE3D27D4EB4Fu;
+  static RVK_INLINE uint64_t row_start(int32_t box_class, int level, int64_t y) {
+    uint64_t h = static_cast<uint64_t>(y) * 0x9E3779B97F4A7C15u ^
+                 static_cast<uint64_t>(static_cast<uint32_t>(box_class)) * 0xC2B2AE3D27D4EB4Fu;
     h += static_cast<uint64_t>(level) * 0x165667B19E3779F9u;
     h ^= h >> 32;
     h *= 0xD6E8FEB86659FD93u;
-    h ^= h >> 32;
-    return static_cast<size_t>(h) & (bucket_.size() - 1);
+    return h ^ h >> 32;
   }
 
-  bool any(int64_t slot, const std::vector<int64_t>& next, const float* box, float area) const {
-    for (; slot >= 0; slot = next[static_cast<size_t>(slot)]) {
-      const float* kept = boxes_ + 4 * index_[static_cast<size_t>(slot)];
-      if (box_iou(kept, box_area(kept), box, area) > threshold_) return true;
-    }
-    return false;
-  }
-
-  const float* boxes_;
-  float threshold_;
-  std::vector<int64_t> bucket_;  // first slot of each bucket, -1 when empty
-  std::array<int64_t, kLevels> level_;
-  std::array<int64_t, kLevels> count_;
-  std::vector<int64_t> index_, next_in_bucket_, next_in_level_;  // by slot
+  size_t n_;
+  double threshold_;
+  uint64_t mask_;
+  uint64_t levels_ = 0;
+  std::vector<uint32_t> start_;  // first slot of each bucket, and n
+  std::vector<float> ymin_, xmin_, ymax_, xmax_, area_;
+  std::vector<uint32_t> rank_, slot_;
+  std::vector<int32_t> class_;
 };
+
+enum State : uint8_t { kUndecided, kKept, kDropped };
+
+// Decides the boxes in order of rank. A box waits for the decision on those of lower rank that would suppress it, so
+// the result is that of one thread. Pieces are handed out in order and each is worked off in order: the undecided box
+// of lowest rank waits for nobody, so some thread always goes on.
+template <typename Test, typename Suppresses>
+std::vector<int64_t> greedy(const Grid& grid, const std::vector<uint32_t>& order, Test test, Suppresses suppresses,
+                            int threads) {
+  const auto n = static_cast<int64_t>(order.size());
+  const auto state = std::make_unique<std::atomic<uint8_t>[]>(order.size());
+  const auto* g = &grid;
+  auto* decided = state.get();
+  constexpr int64_t kPiece = 64;
+  const int workers = n < 2048 ? 1 : threads;  // fewer are decided before a thread has started
+  parallel(
+      n, workers,
+      [=](int64_t begin, int64_t end) {
+        dispatch([=]() RVK_INLINE {
+          for (int64_t r = begin; r < end; ++r) {
+            const uint32_t slot = g->slot(static_cast<size_t>(r));
+            const bool dropped = g->any(slot, test, [=](size_t other) RVK_INLINE {
+              if (!suppresses(g->rank(other), static_cast<uint32_t>(r))) return false;
+              uint8_t found = decided[other].load(std::memory_order_acquire);
+              while (found == kUndecided) {
+                std::this_thread::yield();
+                found = decided[other].load(std::memory_order_acquire);
+              }
+              return found == kKept;
+            });
+            decided[slot].store(dropped ? kDropped : kKept, std::memory_order_release);
+          }
+        });
+      },
+      kPiece);
+  std::vector<int64_t> kept;
+  kept.reserve(order.size());
+  for (size_t r = 0; r < order.size(); ++r)
+    if (decided[grid.slot(r)].load(std::memory_order_relaxed) == kKept) kept.push_back(order[r]);
+  return kept;
+}
 
 }  // namespace
 
 std::vector<int64_t> nms(const float* boxes, const float* scores, const int32_t* classes, int64_t n, float threshold,
                          int threads) {
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) { return scores[i] > scores[j]; });
+  const std::vector<uint32_t> order = by_falling_score(scores, n);
+  const Grid grid(boxes, classes, order, threshold);
+  // Without a division: rounding keeps order, so this holds wherever the rounded quotient is above the threshold. The
+  // quotient decides.
+  const auto test = [=](float y0, float x0, float y1, float x1, float area, float other_y0, float other_x0,
+                        float other_y1, float other_x1, float other_area) RVK_INLINE {
+    const float inter = box_overlap(y0, y1, other_y0, other_y1) * box_overlap(x0, x1, other_x0, other_x1);
+    return static_cast<bool>(static_cast<int>(inter > 0) &
+                             static_cast<int>(inter >= threshold * (area + other_area - inter)));
+  };
+  const uint32_t* by_rank = order.data();
+  const auto suppresses = [=](uint32_t first, uint32_t second) RVK_INLINE {
+    const float* a = boxes + 4 * size_t{by_rank[first]};
+    const float* b = boxes + 4 * size_t{by_rank[second]};
+    return box_iou(a, box_area(a), b, box_area(b)) > threshold;
+  };
+  return greedy(grid, order, test, suppresses, threads);
+}
 
-  // Classes do not meet, so each is a piece of work of its own; within a class the order of scores stays.
-  std::vector<int64_t> grouped = order;
-  std::stable_sort(grouped.begin(), grouped.end(), [&](int64_t i, int64_t j) { return classes[i] < classes[j]; });
-  std::vector<int64_t> start;
-  for (int64_t k = 0; k < n; ++k)
-    if (k == 0 || classes[grouped[static_cast<size_t>(k)]] != classes[grouped[static_cast<size_t>(k - 1)]])
-      start.push_back(k);
-  const auto groups = static_cast<int64_t>(start.size());
-  start.push_back(n);
-
-  std::vector<uint8_t> keep(static_cast<size_t>(n), 0);
-  parallel(groups, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) {
-      const int64_t first = start[static_cast<size_t>(g)];
-      const int64_t last = start[static_cast<size_t>(g + 1)];
-      KeptBoxes kept(boxes, last - first, threshold);
-      for (int64_t k = first; k < last; ++k) {
-        const int64_t i = grouped[static_cast<size_t>(k)];
-        if (kept.suppress(boxes + 4 * i)) continue;
-        kept.keep(i);
-        keep[static_cast<size_t>(i)] = 1;
-      }
-    }
-  });
-  order.erase(std::remove_if(order.begin(), order.end(), [&](int64_t i) { return keep[static_cast<size_t>(i)] == 0; }),
-              order.end());
-  return order;
+std::vector<int64_t> nms_rotated(const double* boxes, const float* scores, const int32_t* classes, int64_t n,
+                                 double threshold, int threads) {
+  std::vector<Turned> turned(static_cast<size_t>(n));
+  std::vector<float> around(static_cast<size_t>(n) * 4);
+  for (size_t i = 0; i < turned.size(); ++i) {
+    turned[i] = turn(boxes + 5 * i);
+    bounds(turned[i], around.data() + 4 * i);
+  }
+  const std::vector<uint32_t> order = by_falling_score(scores, n);
+  const Grid grid(around.data(), classes, order, 0);  // two boxes may overlap more than what is around them
+  const auto test = [](float y0, float x0, float y1, float x1, float, float other_y0, float other_x0, float other_y1,
+                       float other_x1, float) RVK_INLINE {
+    return static_cast<bool>(static_cast<int>(y0 < other_y1) & static_cast<int>(other_y0 < y1) &
+                             static_cast<int>(x0 < other_x1) & static_cast<int>(other_x0 < x1));
+  };
+  const uint32_t* by_rank = order.data();
+  const Turned* all = turned.data();
+  const auto suppresses = [=](uint32_t first, uint32_t second)
+                              RVK_INLINE { return turned_iou(all[by_rank[first]], all[by_rank[second]]) > threshold; };
+  return greedy(grid, order, test, suppresses, threads);
 }
 
 }  // namespace rvk

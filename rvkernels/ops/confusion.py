@@ -8,7 +8,7 @@ from rvkernels.ops import core
 from rvkernels.ops._checks import check_array, check_run
 
 TOLERANCE = 0
-DTYPES = ("uint8", "int32", "int64")
+DTYPES = ("uint8", "uint16", "int32", "int64")
 MOST_CLASSES = 4096
 
 
@@ -23,7 +23,7 @@ def confusion(
 ) -> np.ndarray:
     """How often each class was taken for which.
 
-    truth      class ids, any shape, uint8, int32 or int64, C-contiguous
+    truth      class ids, any shape, uint8, uint16, int32 or int64, C-contiguous
     predicted  the same shape and dtype
     classes    number of classes, 1 to 4096 (255 for uint8); ids are 0 to classes - 1
     ignore     positions whose truth has this value are left out; so are those whose prediction has it when it is no
@@ -94,6 +94,8 @@ def cases() -> list[tuple[str, dict]]:
             ("one pixel", (1,), 2, "uint8"),
             ("most classes", (9001,), 255, "uint8"),
             ("scene classes", (1001,), 10, "int32"),
+            ("most classes of a half byte", (9001,), 14, "uint16"),
+            ("one class more", (9001,), 15, "uint16"),
             ("many classes", (4099,), 300, "int64"),
         )
     ] + [

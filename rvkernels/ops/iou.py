@@ -14,13 +14,15 @@ FARTHEST = 2.0**31
 def check_boxes(name: str, boxes: np.ndarray) -> None:
     """Raise ValueError unless `boxes` is (n, 4) float32 (ymin, xmin, ymax, xmax), finite, ordered and within 2^31."""
     check_array(name, boxes, "float32", (None, 4))
+    # Over the whole array first: a reduction along rows of four is ten times as slow, and needed for the message only.
+    if (np.abs(boxes) <= FARTHEST).all() and (boxes[:, :2] <= boxes[:, 2:]).all():
+        return
     good = (np.abs(boxes) <= FARTHEST).all(1) & (boxes[:, 0] <= boxes[:, 2]) & (boxes[:, 1] <= boxes[:, 3])
-    if not good.all():
-        first = int(np.argmin(good))
-        raise ValueError(
-            f"{name}: box {first} is {boxes[first].tolist()}; expected finite (ymin, xmin, ymax, xmax) with "
-            "ymin <= ymax, xmin <= xmax and no coordinate beyond 2^31"
-        )
+    first = int(np.argmin(good))
+    raise ValueError(
+        f"{name}: box {first} is {boxes[first].tolist()}; expected finite (ymin, xmin, ymax, xmax) with "
+        "ymin <= ymax, xmin <= xmax and no coordinate beyond 2^31"
+    )
 
 
 def iou(

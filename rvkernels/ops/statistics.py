@@ -12,25 +12,30 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rvkernels.ops import core
 from rvkernels.ops._checks import check_array, check_run
 
+if TYPE_CHECKING:
+    from rvkernels.ops.tile import Raster
+
 TOLERANCE = 0
-BINS = {"uint8": 256, "uint16": 65536, "float32": 65536}
+BINS = {"uint8": 256, "uint16": 65536, "int16": 65536, "float32": 65536}
 EXPONENTS = 256
 QUANTILES = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
 SHOWN_BINS = 256
 
 
 class Statistics:
-    """Running statistics of `bands` bands of dtype uint8, uint16 or float32.
+    """Running statistics of `bands` bands of dtype uint8, uint16, int16 or float32.
 
-    add() images, merge() what was counted elsewhere, summary() at any time; to_json() and from_json() keep the counts.
+    add() images, add_rasters() files, merge() what was counted elsewhere, summary() at any time; to_json() and
+    from_json() keep the counts.
     Memory: 2 KiB per band for uint8, 512 KiB otherwise.
     """
 
@@ -43,6 +48,7 @@ class Statistics:
             raise ValueError(f"bands: expected at least 1, got {bands}")
         self.bands, self.kernel, self.threads = bands, kernel, threads
         self.pixels = 0
+        # Integers: one bin per value from the least. float32: bins of the upper half of the ordered bits.
         self.histogram = np.zeros((bands, BINS[self.dtype]), np.int64)
         # float32 only: sums of m, and of m * m as low and high 32 bits, per exponent; least and greatest ordered bits.
         self.sums = np.zeros((bands, 3, EXPONENTS), np.int64)
@@ -61,16 +67,54 @@ class Statistics:
                 f"images: expected shape (..., {self.bands}), got {getattr(images, 'shape', type(images))}"
             )
         check_array("images", images, self.dtype, None)
-        pixels = images.reshape(-1, self.bands)
         mask = None
         if valid is not None:
             mask = check_array("valid", valid, ("uint8", "bool"), images.shape[:-1]).reshape(-1).view(np.uint8)
-        state = (self.histogram,) if self.dtype != "float32" else (self.histogram, self.sums, self.extrema)
+        pixels = images.reshape(-1, self.bands)
         if self.kernel == "reference":
-            reference_statistics(pixels, mask, *state)
+            reference_statistics(pixels, mask, *self._totals())
         else:
-            getattr(core(), f"statistics_{self.dtype}")(pixels, mask, *state, self.threads)
+            getattr(core(), f"statistics_{self.dtype}")(pixels, mask, *self._totals(), self.threads)
         self.pixels += len(pixels)
+
+    def add_rasters(
+        self, images: str | Sequence[str], windows: np.ndarray | None = None, *, bands: Sequence[int] | None = None
+    ) -> int:
+        """Count pixels of files, block by block as they are decoded; each block once, all threads, nothing kept.
+
+        images   path, or paths of one grid whose bands are stacked, as ops.tile.read takes
+        windows  (n, 4) int64: row, col, rows, cols of any sizes; None = all pixels. What lies outside the raster is no
+                 pixel; where windows overlap, pixels count in each
+        bands    indices from 0 into the stacked imagery bands, as many as this object has; None = all
+        Pixels without data (nodata, alpha or mask of 0, as ops.tile.read's `valid` says) are nodata.
+        Returns the number of blocks decoded. Raises FileNotFoundError, or ValueError naming the file or argument, also
+        when this dtype cannot hold the files' values.
+        """
+        from rvkernels.ops import tile  # only here: most environments have no GDAL
+
+        source = tile.Raster(images)
+        if not np.can_cast(source.dtype, self.dtype, "safe"):
+            raise ValueError(f"{source.images[0]}: {source.dtype} pixels do not fit in statistics of {self.dtype}")
+        bands = list(range(source.bands)) if bands is None else [int(b) for b in bands]
+        if len(bands) != self.bands or min(bands) < 0 or max(bands) >= source.bands:
+            raise ValueError(
+                f"bands: expected {self.bands} indices from 0 to {source.bands - 1}, got {bands} ({source.images[0]})"
+            )
+        if windows is None:
+            windows = np.array([[0, 0, source.rows, source.cols]], np.int64)
+        check_array("windows", windows, "int64", ("n", 4))
+        if (windows[:, 2:] <= 0).any():
+            raise ValueError("windows: rows and cols must be positive")
+        if self.kernel == "reference":
+            pixels, blocks = reference_rasters(source, windows, bands, self.dtype, *self._totals()), 0
+        else:
+            pixels, blocks = source._stack.statistics(windows, bands, self.dtype, *self._totals(), self.threads)
+        self.pixels += pixels
+        return blocks
+
+    def _totals(self) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """What grows; sums and extrema are of float32 only."""
+        return (self.histogram, self.sums, self.extrema) if self.dtype == "float32" else (self.histogram, None, None)
 
     def merge(self, other: Statistics) -> None:
         """Add what `other` counted; the same as if its images had been added here."""
@@ -139,12 +183,17 @@ class Statistics:
             raise ValueError(f"statistics: not what to_json() writes: {error!r}") from None
         return made
 
+    @property
+    def _least(self) -> int:
+        """The value of an integer's first bin."""
+        return int(np.iinfo(self.dtype).min)
+
     def _moments(self, band: int) -> tuple[Fraction, Fraction]:
         """Exact sum and sum of squares."""
         if self.dtype != "float32":
-            pairs = [
-                (value, int(self.histogram[band, value])) for value in np.flatnonzero(self.histogram[band]).tolist()
-            ]
+            filled = np.flatnonzero(self.histogram[band])
+            counts = self.histogram[band, filled].tolist()
+            pairs = list(zip((filled + self._least).tolist(), counts))
             return Fraction(sum(v * n for v, n in pairs)), Fraction(sum(v * v * n for v, n in pairs))
         first = square = 0
         for e, (m, low, high) in enumerate(zip(*self.sums[band].tolist())):
@@ -157,7 +206,7 @@ class Statistics:
             least, greatest = _from_ordered(self.extrema[band]).tolist()
             return least, greatest
         filled = np.flatnonzero(self.histogram[band])
-        return int(filled[0]), int(filled[-1])
+        return int(filled[0]) + self._least, int(filled[-1]) + self._least
 
     def _quantile(self, band: int, q: float) -> int | float:
         if not 0 <= q <= 1:
@@ -166,7 +215,7 @@ class Statistics:
         wanted = max(1, math.ceil(Fraction(str(float(q))) * int(running[-1])))  # 0.9 is nine tenths, not its float64
         found = int(np.searchsorted(running, wanted))
         if self.dtype != "float32":
-            return found
+            return found + self._least
         low, high = self._extrema(band)
         return min(max(float(_bin_middles()[found]), low), high)
 
@@ -176,7 +225,7 @@ class Statistics:
             values = np.clip(_bin_middles().astype(np.float64), low, high)
             width = (high - low) / SHOWN_BINS or 1.0
         else:
-            values = np.arange(self.histogram.shape[1])
+            values = np.arange(self.histogram.shape[1]) + self._least
             width = -(-(high - low + 1) // SHOWN_BINS)
         place = np.clip((values - low) // width, 0, SHOWN_BINS - 1).astype(np.int64)
         counts = np.zeros((self.bands, SHOWN_BINS), np.int64)
@@ -238,12 +287,13 @@ def reference_statistics(
     extrema: np.ndarray | None = None,
 ) -> None:
     """Count pixels (n, bands) in NumPy, value by value for float32."""
+    least = 0 if pixels.dtype.kind == "f" else int(np.iinfo(pixels.dtype).min)
     if valid is not None:
         pixels = pixels[valid != 0]
     for band in range(pixels.shape[1]):
         values = np.ascontiguousarray(pixels[:, band])
         if sums is None:
-            histogram[band] += np.bincount(values, minlength=histogram.shape[1])
+            histogram[band] += np.bincount(values.astype(np.int64) - least, minlength=histogram.shape[1])
             continue
         values = values[np.isfinite(values)]
         order = _ordered(values)
@@ -258,6 +308,21 @@ def reference_statistics(
             sums[band, 2, exponent] += whole * whole >> 32
 
 
+def reference_rasters(
+    source: Raster, windows: np.ndarray, bands: Sequence[int], dtype: str, *totals: np.ndarray | None
+) -> int:
+    """Read each window's part inside the raster, and count it. Returns the number of pixels."""
+    pixels = 0
+    for row, col, rows, cols in windows.tolist():
+        top, left = max(row, 0), max(col, 0)
+        inside = np.array([[top, left, min(row + rows, source.rows) - top, min(col + cols, source.cols) - left]])
+        if (inside[:, 2:] > 0).all():
+            part, valid = source.read(inside, bands=bands, valid=True, kernel="reference")
+            reference_statistics(part.astype(dtype).reshape(-1, len(bands)), valid.reshape(-1), *totals)
+            pixels += valid.size
+    return pixels
+
+
 def statistics(images: np.ndarray, valid: np.ndarray | None = None, *, kernel: str = "cpp", threads: int = 0) -> dict:
     """Statistics(...).summary() of images (..., bands) that are all at hand; arguments and errors are as there."""
     if not isinstance(images, np.ndarray) or images.ndim < 1:
@@ -270,11 +335,31 @@ def statistics(images: np.ndarray, valid: np.ndarray | None = None, *, kernel: s
 op = statistics
 
 
+def of_rasters(
+    images: str | Sequence[str],
+    windows: np.ndarray | None = None,
+    *,
+    bands: Sequence[int] | None = None,
+    kernel: str = "cpp",
+    threads: int = 0,
+) -> dict:
+    """Statistics(...).add_rasters(images, windows, bands=bands) and summary(); arguments and errors are as there.
+
+    32-bit integers and doubles are counted as float32, rounded to 24 bits.
+    """
+    from rvkernels.ops import tile
+
+    source = tile.Raster(images)
+    counted = Statistics(source.bands if bands is None else len(bands), source.dtype, kernel=kernel, threads=threads)
+    counted.add_rasters(images, windows, bands=bands)
+    return counted.summary()
+
+
 def cases() -> list[tuple[str, dict]]:
     """Inputs for the parity test and the benchmark."""
     rng = np.random.default_rng(0)
     listed = []
-    for dtype, top in (("uint8", 256), ("uint16", 65536), ("uint16", 4096)):
+    for dtype, top in (("uint8", 256), ("uint16", 65536), ("uint16", 4096), ("int16", 65536)):
         images = rng.integers(0, top, (3, 31, 29, 4)).astype(dtype)
         listed.append((f"{dtype} below {top}", {"images": images, "valid": rng.integers(0, 2, (3, 31, 29), np.uint8)}))
     wide = (rng.standard_normal((41, 37, 2)) * 10.0 ** rng.integers(-44, 38, (41, 37, 2))).astype(np.float32)
@@ -282,8 +367,10 @@ def cases() -> list[tuple[str, dict]]:
     holes = narrow.copy()
     holes[rng.random(holes.shape) < 0.3] = np.nan
     holes[0, 0] = np.inf
+    blocks = rng.integers(90, 140, (9, 1000, 3)).astype(np.uint8)
     return [
         *listed,
+        ("uint8 in blocks", {"images": blocks, "valid": (rng.random((9, 1000)) < 0.9).astype(np.uint8)}),
         ("one pixel", {"images": np.array([[7, 255]], np.uint8)}),
         ("one dimension", {"images": np.array([3], np.uint16)}),
         ("float32", {"images": narrow, "valid": rng.random((41, 37)) < 0.5}),

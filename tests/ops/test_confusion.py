@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -43,6 +43,31 @@ def test_counts_every_position_once(truth, seed, threads):
     assert (counts.sum(0) == np.bincount(predicted[kept], minlength=4)).all()
 
 
+@given(
+    st.sampled_from([1, 2, 6, 7, 13, 14, 15, 16, 43, 44, 200]),
+    st.sampled_from([1, 511, 513, 4095, 4096, 4097, 10_000]),
+    st.sampled_from(["uint8", "uint16", "int32", "int64"]),
+    st.sampled_from([None, 0, 255]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=100, deadline=None)
+def test_every_way_to_count_gives_the_same(classes, n, dtype, ignore, alike, seed):
+    """Classes around where cells are bytes, tables take turns, and a table stands alone."""
+    rng = np.random.default_rng(seed)
+    truth, predicted = rng.integers(0, classes, (2, n)).astype(dtype)
+    if alike:
+        truth.sort()
+        predicted[:] = np.where(rng.random(n) < 0.9, truth, predicted)
+    if ignore == 255:
+        truth[rng.random(n) < 0.2] = 255
+        predicted[rng.random(n) < 0.1] = 255
+    kept = (truth != 255) & (predicted != 255) if ignore != 0 else truth != 0
+    pairs = truth[kept].astype(np.int64) * classes + predicted[kept]
+    want = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    np.testing.assert_array_equal(confusion(truth, predicted, classes, ignore=ignore, threads=1), want)
+
+
 def test_more_than_one_piece_of_work_and_thread():
     rng = np.random.default_rng(1)
     truth, predicted = rng.integers(0, 3, (2, 3_000_001)).astype(np.uint8)
@@ -52,7 +77,7 @@ def test_more_than_one_piece_of_work_and_thread():
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64"])
 @pytest.mark.parametrize("name", ["truth", "predicted"])
 @pytest.mark.parametrize("ignore", [255, None, 70_000])
 def test_a_label_that_is_no_class_is_refused(kernel, dtype, name, ignore):

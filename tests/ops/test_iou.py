@@ -57,6 +57,20 @@ def test_out_is_filled_and_threads_agree():
     assert (out == iou(a, b, threads=1)).all()
 
 
+@pytest.mark.parametrize("columns", [2048, 2049, 3001])
+def test_output_larger_than_the_caches(columns):
+    """It is written past the caches, from whatever alignment, in blocks of columns."""
+    rng = np.random.default_rng(6)
+    a, b = random_boxes(rng, 1100, 300, 60), random_boxes(rng, columns, 300, 60)
+    wanted = iou(a[:50], b)
+    room = np.full(1100 * columns + 2, np.nan, np.float32)
+    out = room[1:-1].reshape(1100, columns)
+    iou(a, b, out, threads=2)
+    assert (out[:50] == wanted).all()
+    assert (out[-50:] == iou(a[-50:], b, kernel="reference")).all()
+    assert np.isnan(room[[0, -1]]).all()
+
+
 @pytest.mark.parametrize("bad", [[2, 0, 1, 1], [0, 2, 1, 1], [0, 0, np.nan, 1], [0, 0, np.inf, 1], [0, 0, 3e9, 1]])
 def test_a_bad_box_is_named(bad):
     good = np.array([[0, 0, 1, 1]], np.float32)

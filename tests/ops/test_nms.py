@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rvkernels.ops.iou import iou, random_boxes
 from rvkernels.ops.nms import nms
+from rvkernels.ops.rotated_iou import random_rotated_boxes, rotated_iou
 
 KERNELS = ("reference", "cpp")
 
@@ -77,6 +78,88 @@ def test_equals_the_reference_on_many_boxes():
         assert nms(boxes, scores, classes, 0.2, threads=threads).tolist() == want.tolist()
 
 
+def reference_of_many(boxes, scores, classes, threshold):
+    """What the definition says, from the matrix of all IoU values."""
+    above = (iou(boxes, boxes) > np.float32(threshold)) & (classes[:, None] == classes)
+    dropped, kept = np.zeros(len(boxes), bool), []
+    for i in np.argsort(-scores, kind="stable"):
+        if not dropped[i]:
+            kept.append(i)
+            dropped |= above[i]
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.5, 0.95])
+@pytest.mark.parametrize("kind", ["uniform", "crowds", "one place", "all sizes", "far apart", "tiny"])
+def test_threads_within_a_class(kind, threshold):
+    """Above 2,048 boxes threads share a class; the result is that of one, for every way to lie."""
+    rng = np.random.default_rng(11)
+    n = 4000
+    corner, side = rng.random((n, 2)) * 400, 8 + rng.random((n, 2)) * 20
+    if kind == "crowds":
+        corner = corner[rng.integers(0, 40, n)] + rng.normal(0, 2, (n, 2))
+    elif kind == "one place":
+        corner = rng.random((n, 2))
+    elif kind == "all sizes":
+        side = 2.0 ** rng.uniform(-12, 12, (n, 2))
+    elif kind == "far apart":
+        corner[: n // 2] += 2e9
+        corner[0] = -2e9
+    elif kind == "tiny":
+        corner, side = corner * 1e-8, side * 1e-8
+    boxes = np.concatenate([corner, corner + side], 1).astype(np.float32)
+    scores, classes = rng.random(n).astype(np.float32), rng.integers(-1, 2, n).astype(np.int32)
+    want = reference_of_many(boxes, scores, classes, threshold)
+    for threads in (1, 2, 5):
+        assert nms(boxes, scores, classes, threshold, threads=threads).tolist() == want
+
+
+def test_scores_of_every_kind_are_in_order():
+    """Signs, zeros of both signs, infinities, denormals; ties by index."""
+    values = [0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf, 3.5, -3.5, 1e38, -1e38, 1e-10]
+    scores = np.array(values * 3, np.float32)
+    boxes = np.repeat(np.arange(len(scores), dtype=np.float32)[:, None] * 2, 4, 1) + np.float32([0, 0, 1, 1])
+    want = np.argsort(-scores, kind="stable").tolist()
+    assert nms(boxes, scores, np.zeros(len(scores), np.int32)).tolist() == want
+
+
+def test_boxes_of_denormal_area_follow_their_iou():
+    """Of height 2^-149 and widths from 0.5 to 1.5 all have area 2^-149, so that one in another has an IoU of 1."""
+    rng = np.random.default_rng(3)
+    boxes = np.zeros((2000, 4), np.float32)
+    boxes[:, 1] = rng.random(2000) * 100
+    boxes[:, 3] = boxes[:, 1] + 0.5 + rng.random(2000).astype(np.float32)
+    boxes[:, 2] = np.float32(2.0**-149)
+    scores, classes = rng.random(2000).astype(np.float32), np.zeros(2000, np.int32)
+    want = reference_of_many(boxes, scores, classes, 0.95)
+    assert len(want) < 2000
+    assert nms(boxes, scores, classes, 0.95).tolist() == want
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rotated_boxes_worked_by_hand(kernel):
+    bars = np.array([[0, 0, 1, 8, 0], [0, 0, 1, 8, 90], [0, 0.5, 1, 8, 5], [0, 0, 8, 1, 0]], np.float64)
+    scores, classes = np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.zeros(4, np.int32)
+    # 0 and 1 cross (1/15), 2 lies along 0, 3 is 1 again.
+    assert nms(bars, scores, classes, 0.5, rotated=True, kernel=kernel).tolist() == [0, 1]
+
+
+def test_rotated_boxes_equal_their_matrix():
+    rng = np.random.default_rng(8)
+    boxes = random_rotated_boxes(rng, 2500, 500, 60)
+    boxes[::70, 2:4] *= 20
+    scores, classes = rng.random(2500).astype(np.float32), rng.integers(0, 2, 2500).astype(np.int32)
+    above = (rotated_iou(boxes, boxes) > 0.3) & (classes[:, None] == classes)
+    dropped, want = np.zeros(2500, bool), []
+    for i in np.argsort(-scores, kind="stable"):
+        if not dropped[i]:
+            want.append(i)
+            dropped |= above[i]
+    assert 100 < len(want) < 2400
+    for threads in (1, 3):
+        assert nms(boxes, scores, classes, 0.3, rotated=True, threads=threads).tolist() == want
+
+
 def test_bad_arguments():
     boxes, scores, classes = inputs([[0, 0, 1, 1], [0, 0, 1, 1]], [0.1, np.nan])
     with pytest.raises(ValueError, match="scores: score 1 is NaN"):
@@ -87,5 +170,7 @@ def test_bad_arguments():
         nms(boxes, scores, classes.astype(np.int64))
     with pytest.raises(ValueError, match="iou: expected a threshold"):
         nms(boxes, np.zeros(2, np.float32), classes, 1.5)
+    with pytest.raises(ValueError, match=r"boxes: expected dtype float64"):
+        nms(boxes, np.zeros(2, np.float32), classes, rotated=True)
     with pytest.raises(ValueError, match="boxes: box 0"):
         nms(boxes[:, ::-1].copy(), np.zeros(2, np.float32), classes)

@@ -49,3 +49,23 @@ def rasterize(inputs, threads):
         return out
 
     return run
+
+
+def polygonize(inputs, threads):
+    # A raster in memory, as the kernel has it. The raster is its own mask: 0 is the background.
+    image = gdal_array.OpenArray(np.array(inputs["labels"]))
+    image.SetGeoTransform(inputs["transform"])
+    options = ["8CONNECTED=8"] if inputs["connectivity"] == 8 else []
+
+    def run():
+        vectors = ogr.GetDriverByName("Memory").CreateDataSource("")
+        layer = vectors.CreateLayer("", None, ogr.wkbPolygon)
+        layer.CreateField(ogr.FieldDefn("value", ogr.OFTInteger))
+        band = image.GetRasterBand(1)
+        gdal.Polygonize(band, band, layer, 0, options)
+        found = [(feature.GetField(0), bytes(feature.GetGeometryRef().ExportToWkb())) for feature in layer]
+        start = np.cumsum([0, *(len(wkb) for _, wkb in found)])
+        wkb = np.frombuffer(b"".join(wkb for _, wkb in found), np.uint8)
+        return {"values": np.array([value for value, _ in found], np.uint8), "wkb": wkb, "wkb_start": start}
+
+    return run

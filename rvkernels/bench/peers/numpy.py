@@ -36,3 +36,16 @@ def fill_masks(inputs, threads):
         return out
 
     return run
+
+
+def widen(inputs, threads):
+    """Floor of components: read the mask, write as many int32."""
+    mask = inputs["mask"]
+    out = np.empty(mask.shape, np.int32)
+    return lambda: np.copyto(out, mask)
+
+
+def largest(inputs, threads):
+    """Floor of polygonize: read the labels."""
+    labels = inputs["labels"]
+    return lambda: labels.max()

@@ -37,3 +37,39 @@ def fill_polygons(inputs, threads):
         return out
 
     return run
+
+
+def _components(algorithm, inputs, threads):
+    _threads(threads)
+    mask, neighbours = inputs["mask"], inputs["connectivity"]
+    out = np.empty(mask.shape, np.int32)
+
+    def run():
+        n, labels = cv2.connectedComponentsWithAlgorithm(mask, neighbours, cv2.CV_32S, algorithm, out)
+        return {"labels": labels, "count": n - 1}
+
+    return run
+
+
+def components_sauf(inputs, threads):
+    return _components(cv2.CCL_SAUF, inputs, threads)
+
+
+def components_bbdt(inputs, threads):
+    return _components(cv2.CCL_BBDT, inputs, threads)
+
+
+def components_spaghetti(inputs, threads):
+    return _components(cv2.CCL_SPAGHETTI, inputs, threads)
+
+
+def components_with_statistics(inputs, threads):
+    _threads(threads)
+    mask, neighbours = inputs["mask"], inputs["connectivity"]
+    out = np.empty(mask.shape, np.int32)
+
+    def run():
+        n, labels, table, _ = cv2.connectedComponentsWithStats(mask, out, None, None, neighbours, cv2.CV_32S)
+        return {"labels": labels, "count": n - 1, "area": table[:, cv2.CC_STAT_AREA]}
+
+    return run

@@ -25,3 +25,16 @@ def rasterize(inputs, threads):
         return out
 
     return run
+
+
+def polygonize(inputs, threads):
+    labels, transform = inputs["labels"], Affine.from_gdal(*inputs["transform"])
+    wanted = labels != 0
+
+    def run():
+        found = rasterio.features.shapes(labels, wanted, inputs["connectivity"], transform)
+        polygons = [geometry["coordinates"] for geometry, _ in found]
+        rings = [ring for polygon in polygons for ring in polygon]
+        return {"counts": [len(polygons), len(rings), sum(map(len, rings))]}
+
+    return run
