@@ -129,18 +129,30 @@ def test_sides_take_turns_and_far_ones_only_once():
         return clock
 
     near, far, floor = peer("double"), peer("slow"), peer("prints")
-    clocks = {None: side("ours", 1e-4), near: side("near", 2e-4), far: side("far", 1), floor: side("floor", 1e-5)}
-    seconds, rounds = _pairs._take_turns(clocks, floor, _pairs.Effort(4, 1e-3, 10, 1), {})
+    easy = peer("raises", rival=False)  # beside which the near one is not far
+    clocks = {None: side("ours", 1e-4), near: side("near", 2e-4), far: side("far", 1)}
+    clocks |= {floor: side("floor", 1e-5), easy: side("easy", 1e-6)}
+    seconds, rounds = _pairs._take_turns(clocks, case(near, far, easy, floor=floor), _pairs.Effort(4, 1e-3, 10, 1), {})
     assert rounds == 4
-    assert calls[:4] == ["ours", "near", "far", "floor"]
-    turns = [calls[i : i + 3] for i in range(4, len(calls), 3)]
-    assert all(sorted(turn) == ["floor", "near", "ours"] for turn in turns)
-    assert len({turn[0] for turn in turns}) == 3
+    assert calls[:5] == ["ours", "near", "far", "floor", "easy"]
+    turns = [calls[i : i + 4] for i in range(5, len(calls), 4)]
+    assert all(sorted(turn) == ["easy", "floor", "near", "ours"] for turn in turns)
+    assert len({turn[0] for turn in turns}) == 4
     # The median of the rounds, without the first calls, that decide how often each is called.
     assert seconds[None] == pytest.approx(
         np.median([1e-4 * (1 + i) for i, c in enumerate(calls, 1) if c == "ours"][1:])
     )
     assert seconds[far] == 4
+
+
+def test_a_peer_with_an_easier_task_is_timed_but_is_no_rival(processes):
+    easy = Peer("easy", "fake:double", differs="it guesses", rival=False)
+    record = measure(case(easy, peer("slow")), 1, processes, QUICK)
+    assert record["peer"] == "slow"
+    assert record["ratio_to_fastest_peer"] == record["peer_s"] / record["ours_s"]
+    assert record["peers"][0]["peer_s"] < 0.02
+    assert record["peers"][0]["note"] == "it guesses"
+    assert not record["peers"][0]["checked"]
 
 
 @pytest.mark.parametrize("function", ["wrong", "double"])

@@ -27,12 +27,15 @@ class Peer:
               `run()` does the work once, into buffers that it reuses where the library can, and returns the result
     check     check(ours, theirs) raises AssertionError when the results differ
     differs   where there is no check: why the results differ by design
+    rival     False for one that has an easier task, an approximation for example: it is timed and listed, but the ratio
+              is to the fastest of the others
     """
 
     name: str
     function: str
     check: Callable[[Any, Any], None] | None = None
     differs: str | None = None
+    rival: bool = True
 
     def __post_init__(self) -> None:
         library, _, function = self.function.partition(":")

@@ -16,7 +16,7 @@ from rvkernels.bench._processes import PeerError, Processes
 from rvkernels.bench._server import decode, encode, line, timed
 from rvkernels.progress import LOG
 
-# A peer so many times slower than the fastest takes part in no further round.
+# A rival so many times slower than the fastest takes part in no further round.
 FAR = 4.0
 LEAST_ROUNDS, MOST_CALLS = 3, 50
 # Before a turn, so that threads of the last that wait for work by spinning have gone to sleep.
@@ -55,7 +55,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
 
     checked                whether all checks passed, and there was one; if not, nothing is timed, and `failed` says why
     ours_s, floor_s        seconds: the median over rounds of the medians of rounds
-    peer, peer_s           the fastest peer
+    peer, peer_s           the fastest peer among the rivals
     ratio_to_fastest_peer  peer_s / ours_s: how many times as fast as that the kernel is
     ratio_to_floor         floor_s / ours_s: 1 where the kernel is as fast as can be
     n                      number of rounds
@@ -70,7 +70,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
         try:
             clocks = check_sides(case, threads, processes, Path(work), lost)
             record["checked"] = True
-            seconds, record["n"] = _take_turns(clocks, case.floor, effort, lost)
+            seconds, record["n"] = _take_turns(clocks, case, effort, lost)
         except CheckError as error:
             record["failed"] = str(error)
     processes.forget()
@@ -88,7 +88,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
     if not seconds:
         return record
     ours = record["ours_s"] = seconds[None]
-    rivals = [peer for peer in case.peers if peer in seconds]
+    rivals = [peer for peer in case.peers if peer.rival and peer in seconds]
     if rivals:
         fastest = min(rivals, key=seconds.__getitem__)
         record.update(peer=fastest.name, peer_s=seconds[fastest], ratio_to_fastest_peer=seconds[fastest] / ours)
@@ -148,7 +148,7 @@ def _said(error: Exception) -> str:
 
 
 def _take_turns(
-    clocks: Mapping[Side, Clock], floor: Peer | None, effort: Effort, lost: dict[Side, str]
+    clocks: Mapping[Side, Clock], case: Case, effort: Effort, lost: dict[Side, str]
 ) -> tuple[dict[Side, float], int]:
     """(median seconds of each side, number of rounds); `lost` gets why a peer fell out on the way."""
     rounds: dict[Side, list[float]] = {}
@@ -164,8 +164,8 @@ def _take_turns(
     for side in clocks:
         turn(side, 1, 0)
     first = {side: seconds for side, (seconds,) in rounds.items()}
-    rivals = [seconds for side, seconds in first.items() if side not in (None, floor)]
-    close = [s for s in first if s in (None, floor) or first[s] <= FAR * min(rivals)]
+    rivals = {peer: first[peer] for peer in case.peers if peer.rival and peer in first}
+    close = [side for side in first if side not in rivals or rivals[side] <= FAR * min(rivals.values())]
     number, began = 0, time.perf_counter()
     while number < LEAST_ROUNDS or (number < effort.rounds and time.perf_counter() - began < effort.limit):
         for side in timing.turned(close, number):
