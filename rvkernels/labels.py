@@ -5,6 +5,7 @@ Shapes are shapely geometries with x = column and y = row. Class ids count the c
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import xml.etree.ElementTree as ElementTree
@@ -18,7 +19,7 @@ from shapely.geometry import shape as shape_of
 from rvkernels import raster
 from rvkernels.dataset import is_vector
 from rvkernels.ops import tile
-from rvkernels.ops.rasterize import FARTHEST, Geometries, Rasterizer, simple_parts
+from rvkernels.ops.rasterize import FARTHEST, Geometries, Rasterizer, simple_parts, widen
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
 
@@ -41,13 +42,19 @@ class Features:
     class_ids: np.ndarray
     boxes: np.ndarray
 
+    @functools.cached_property
+    def arrays(self) -> Geometries:
+        """What masks are burnt from, made once."""
+        return Geometries.from_shapely(self.geometries)
+
 
 class Classes:
-    """The class list of a description: names or mappings with `name`, and optionally `color` and `aliases`."""
+    """The class list of a description: names, or mappings with `name` and maybe `color`, `aliases` and `line_width`."""
 
     def __init__(self, classes: Sequence[str | Mapping]):
         self.names = [c if isinstance(c, str) else c["name"] for c in classes]
         self.colors = [None if isinstance(c, str) else c.get("color") for c in classes]
+        self.line_widths = np.array([0 if isinstance(c, str) else c.get("line_width", 0) for c in classes], np.float64)
         self._ids = {name: i for i, name in enumerate(self.names)}
         for i, c in enumerate(classes):
             self._ids.update((alias, i) for alias in ([] if isinstance(c, str) else c.get("aliases", ())))
@@ -96,7 +103,8 @@ def load_features(scene: Scene, classes: Sequence[str | Mapping]) -> Features:
 
     GeoJSON is in the CRS of its `crs` member, else in EPSG:4326; `"crs": null` says pixels. A feature's class is its
     class_id, else its class_name or label. Empty geometries are dropped, collections split, invalid polygons repaired.
-    Pascal VOC boxes are taken as corners in pixels.
+    Lines of a class with a line_width become the polygons that they cover, with round ends; the width is in the unit of
+    the image's CRS, in pixels when it has none. Pascal VOC boxes are taken as corners in pixels.
 
     Raises FileNotFoundError, or ValueError naming file and feature: for a class outside the list, a file that is not
     what its name says, and georeferenced labels on an image without CRS.
@@ -112,9 +120,12 @@ def load_features(scene: Scene, classes: Sequence[str | Mapping]) -> Features:
         wheres = [f"{scene.labels}: feature {i}" for i in range(len(features))]
         ids = [known.of_properties(f.get("properties") or {}, where) for f, where in zip(features, wheres)]
         parts, index = _in_pixels(scene, features, crs, scene.labels)
+    pixel = np.hypot(scene.transform[1:3], scene.transform[4:6]) if scene.crs else (1.0, 1.0)
+    class_ids = np.array(ids, np.int32)
+    parts, of = simple_parts(widen(parts, known.line_widths[class_ids[index]], pixel=tuple(pixel)))
     return Features(
         parts.tolist(),
-        np.array(ids, np.int32)[index],
+        class_ids[index[of]],
         shapely.bounds(parts)[:, [1, 0, 3, 2]].astype(np.float32),
     )
 
@@ -312,7 +323,7 @@ def rasterize_scene(
     known = Classes(classes)
     features = load_features(scene, classes) if features is None else features
     empty = IGNORE if background is None else known.id(background, "background")
-    burnt = _burn(scene, windows, features.geometries, features.class_ids, empty, all_touched, threads)
+    burnt = _burn(scene, windows, features.arrays, features.class_ids, empty, all_touched, threads)
     for mask, (row, col, _, _) in zip(burnt, np.asarray(windows).tolist()):
         mask[: max(0, -row)] = IGNORE
         mask[:, : max(0, -col)] = IGNORE
@@ -324,7 +335,7 @@ def rasterize_scene(
 def _burn(
     scene: Scene,
     windows: np.ndarray,
-    geometries: Sequence[shapely.Geometry],
+    geometries: Geometries,
     class_ids: np.ndarray,
     background: int,
     all_touched: bool = False,
@@ -335,7 +346,7 @@ def _burn(
     if (windows[:, 2:] != (rows, cols)).any():
         raise ValueError("windows: rows and cols must be the same in all windows of a call")
     index = Rasterizer(
-        Geometries.from_shapely(geometries),
+        geometries,
         class_ids,
         (scene.rows, scene.cols),
         all_touched=all_touched,
@@ -363,7 +374,9 @@ def masks(
         found = rasterize_scene(scene, windows, classes, **options)
     area = aoi(scene)
     if area is not None:
-        outside = _burn(scene, windows, area, np.zeros(len(area), np.int32), background=1, threads=threads)
+        outside = _burn(
+            scene, windows, Geometries.from_shapely(area), np.zeros(len(area), np.int32), background=1, threads=threads
+        )
         found[outside == 1] = IGNORE
     return found
 

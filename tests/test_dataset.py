@@ -57,6 +57,7 @@ def test_defaults(tmp_path):
         ({"classes": []}, r"classes: "),
         ({"classes": [{"name": "wood"}, {"name": "x", "aliases": ["wood"]}]}, r"classes: 'wood' is there twice"),
         ({"classes": [{"name": "wood", "color": "green"}]}, r"classes: 0: color: 'green' does not match"),
+        ({"classes": [{"name": "road", "line_width": 0}]}, r"classes: 0: line_width: 0 is less than or equal"),
         ({"tasks": ["segmentations"]}, r"tasks: 0: 'segmentations' is not one of"),
         ({"form": "geojsn"}, r"form: no 'geojsn' in rvkernels/datasets/; .*Did you mean 'geojson'\?"),
         ({"layout": {"image": "x"}}, r"layout: unknown setting 'image'.*Did you mean 'images'\?"),

@@ -301,6 +301,25 @@ def test_shapes_burn_in_file_order(tmp_path):
             np.testing.assert_array_equal(mask, padded[row + 20 : row + 20 + rows, col + 20 : col + 20 + cols])
 
 
+def test_lines_are_as_wide_as_their_class_says(tmp_path):
+    """In the unit of the image's CRS, here pixels of 0.5 m, with round ends; in pixels without a CRS."""
+    classes = ["field", {"name": "road", "line_width": 6}, {"name": "path"}]
+    line = {"type": "LineString", "coordinates": [[20, 50], [60, 50]]}
+    path = {"type": "LineString", "coordinates": [[20.5, 80.5], [60.5, 80.5]]}
+    features = [(line, {"class_id": 1}), (path, {"class_id": 2}), (square(0, 0, 5), {"class_id": 1})]
+    in_metres = tmp_path / "m.geojson"
+    raster.to_geojson(in_metres, SCENE, [(g, p) for g, p in features])
+    for scene, width in ((replace(SCENE, labels=str(in_metres)), 12), (in_pixels(tmp_path, features), 6)):
+        found = labels.load_features(scene, classes)
+        half = width / 2
+        np.testing.assert_allclose(found.boxes[0], [50 - half, 20 - half, 50 + half, 60 + half], atol=0.01)
+        mask = labels.masks(scene, np.array([[0, 0, 100, 80]]), classes, features=found, background="field")[0]
+        assert (mask[:, 40] == 1).sum() == width
+        assert (mask[80] == 2).sum() == 41
+        assert (mask[:10] == 1).sum() == 25
+        assert (mask[30:70] == 1).sum() == pytest.approx(40 * width + np.pi * half**2, rel=0.02)
+
+
 def test_masks_ignore_what_is_outside_the_area_of_interest(tmp_path):
     scene = in_pixels(tmp_path, [(square(0, 0, 50), {"class_id": 1})])
     scene = replace(scene, aoi=geojson(tmp_path, [(square(20, 20, 40), {})], name="aoi.geojson", crs=None))

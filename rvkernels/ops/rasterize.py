@@ -113,11 +113,7 @@ class Geometries:
 
         None and empty geometries become features without parts, collections are split.
 
-        line_width  of lines, one for all or one per feature; 0: a line burns the pixels it goes through. Wider ones are
-                    the polygons that shapely.buffer(line, line_width / 2, quad_segs=16, cap_style=cap) makes: mitres
-                    and round caps are polygons that stay within 0.13 % of the half width
-        cap         of a wide line's ends: "round", "flat" or "square"
-        pixel       (width, height) of a pixel in the unit of line_width: (1, 1) for pixels, metres per pixel for metres
+        line_width, cap, pixel  as `widen` has them; 0: a line burns the pixels that it goes through
         Raises ImportError without shapely; ValueError naming the feature for coordinates that are not finite or beyond
         2^29, and for what is no geometry.
         """
@@ -129,23 +125,13 @@ class Geometries:
         if wrong.size:
             kind = type(given[wrong[0]]).__name__
             raise ValueError(f"feature {wrong[0]}: expected a shapely geometry or None, got {kind!r}")
-        width = np.asarray(line_width, np.float64)
-        if width.shape not in ((), given.shape) or not (np.isfinite(width) & (width >= 0)).all():
-            raise ValueError(f"line_width: expected one number from 0, or one per feature, got {line_width}")
-        if cap not in ("round", "flat", "square"):
-            raise ValueError(f"cap: expected round, flat or square, got {cap!r}")
-        if not (len(pixel) == 2 and np.isfinite(pixel).all() and min(pixel) > 0):
-            raise ValueError(f"pixel: expected (width, height) above 0, got {pixel}")
-
         parts, feature = simple_parts(given)
-        width = np.broadcast_to(width, given.shape)[feature]
-        wide = np.isin(shapely.get_type_id(parts), (1, 2)) & (width > 0)
-        if wide.any():
-            scaled = shapely.transform(parts[wide], lambda xy: xy * pixel)
-            scaled = shapely.buffer(scaled, width[wide] / 2, quad_segs=16, cap_style=cap)
-            parts[wide] = shapely.transform(scaled, lambda xy: xy / pixel)
-            parts, of = simple_parts(parts)
-            feature = feature[of]
+        width = np.asarray(line_width, np.float64)
+        if width.shape not in ((), given.shape):
+            raise ValueError(f"line_width: expected one number, or one per feature ({len(given)}), got {width.shape}")
+        width = np.broadcast_to(width, given.shape)
+        parts, of = simple_parts(widen(parts, width[feature], cap, pixel))
+        feature = feature[of]
 
         kinds = np.array([POINTS, LINE, LINE, POLYGON], np.uint8)[shapely.get_type_id(parts)]
         polygon = kinds == POLYGON
@@ -168,6 +154,41 @@ class Geometries:
 
 def _starts(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+
+
+def widen(
+    geometries: np.ndarray,
+    line_width: float | np.ndarray,
+    cap: str = "round",
+    pixel: tuple[float, float] = (1.0, 1.0),
+) -> np.ndarray:
+    """Shapely geometries in pixel coordinates, with lines of a width as the polygons that they cover.
+
+    line_width  one for all, or (n,); 0 leaves a line as it is. The polygons are those of shapely.buffer(line,
+                line_width / 2, quad_segs=16, cap_style=cap), whose round joins and caps stay within 0.13 % of the half
+                width
+    cap         of a line's ends: "round", "flat" or "square"
+    pixel       (width, height) of a pixel in the unit of line_width: (1, 1) for pixels, metres per pixel for metres
+    Raises ImportError without shapely; ValueError for a width that is not finite or below 0, and what has no meaning.
+    """
+    import shapely
+
+    width = np.asarray(line_width, np.float64)
+    if width.shape not in ((), geometries.shape) or not (np.isfinite(width) & (width >= 0)).all():
+        raise ValueError(f"line_width: expected one number from 0, or one per geometry, got {line_width}")
+    if cap not in ("round", "flat", "square"):
+        raise ValueError(f"cap: expected round, flat or square, got {cap!r}")
+    if not (len(pixel) == 2 and np.isfinite(pixel).all() and min(pixel) > 0):
+        raise ValueError(f"pixel: expected (width, height) above 0, got {pixel}")
+    width = np.broadcast_to(width, geometries.shape)
+    wide = np.isin(shapely.get_type_id(geometries), (1, 2, 5)) & (width > 0)
+    if not wide.any():
+        return geometries
+    lines = shapely.transform(geometries[wide], lambda xy: xy * pixel)
+    widened = geometries.copy()
+    polygons = shapely.buffer(lines, width[wide] / 2, quad_segs=16, cap_style=cap)
+    widened[wide] = shapely.transform(polygons, lambda xy: xy / pixel)
+    return widened
 
 
 def simple_parts(geometries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
