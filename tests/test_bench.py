@@ -132,7 +132,9 @@ def test_sides_take_turns_and_far_ones_only_once():
     easy = peer("raises", rival=False)  # beside which the near one is not far
     clocks = {None: side("ours", 1e-4), near: side("near", 2e-4), far: side("far", 1)}
     clocks |= {floor: side("floor", 1e-5), easy: side("easy", 1e-6)}
-    seconds, rounds = _pairs._take_turns(clocks, case(near, far, easy, floor=floor), _pairs.Effort(4, 1e-3, 10, 1), {})
+    seconds, rounds = _pairs._take_turns(
+        clocks, case(near, far, easy, floor=floor), 1, _pairs.Effort(4, 1e-3, 10, 4, 1), {}
+    )
     assert rounds == 4
     assert calls[:5] == ["ours", "near", "far", "floor", "easy"]
     turns = [calls[i : i + 4] for i in range(5, len(calls), 4)]
@@ -143,6 +145,22 @@ def test_sides_take_turns_and_far_ones_only_once():
         np.median([1e-4 * (1 + i) for i, c in enumerate(calls, 1) if c == "ours"][1:])
     )
     assert seconds[far] == 4
+
+
+def test_a_side_stops_when_its_time_is_up():
+    calls = []
+
+    def clock(number, warm):
+        calls.append(number)
+        time.sleep(0.02)
+        return [0.02]
+
+    near = peer("double")
+    effort = _pairs.Effort(rounds=8, turn=1e-3, limit=0.05, far=4, timeout=1)
+    seconds, rounds = _pairs._take_turns({None: lambda *_: [0.01], near: clock}, case(near), 1, effort, {})
+    assert rounds == 8
+    assert 2 <= len(calls) <= 3
+    assert seconds == {None: 0.01, near: 0.02}
 
 
 def test_a_peer_with_an_easier_task_is_timed_but_is_no_rival(processes):
@@ -301,7 +319,6 @@ def kernels(monkeypatch, folder, tmp_path):
     monkeypatch.setattr(registry, "names", lambda kind: ["double", "half"])
     monkeypatch.setattr(registry, "load", load)
     monkeypatch.setattr(_run, "FOLDER", folder)
-    monkeypatch.setattr(_pairs, "LEAST_ROUNDS", 1)
     made.run = lambda *arguments: cli.main(["bench", "--out", str(tmp_path / "out"), *arguments])
     return made
 

@@ -16,31 +16,32 @@ from rvkernels.bench._processes import PeerError, Processes
 from rvkernels.bench._server import decode, encode, line, timed
 from rvkernels.progress import LOG
 
-# A rival so many times slower than the fastest takes part in no further round.
-FAR = 4.0
-LEAST_ROUNDS, MOST_CALLS = 3, 50
-# Before a turn, so that threads of the last that wait for work by spinning have gone to sleep.
+MOST_CALLS = 50
+# Before a turn where several threads work: those of the last that wait for work by spinning have then gone to sleep.
 PAUSE_SECONDS = 0.005
 # A side that is quicker starts each turn with a call that does not count: the others had the caches.
-WARM_SECONDS = 0.1
+WARM_SECONDS = 0.02
 
 
 class Effort(NamedTuple):
     """How long is timed.
 
-    rounds   at most; at least LEAST_ROUNDS, after which there is no further one when they took `limit` seconds
-    turn     seconds of each side in a round, but at least one call
+    rounds   at most
+    turn     seconds of a side in a round, but at least one call
+    limit    seconds of a side, after which it takes part in no further round
+    far      a rival so many times slower than the fastest takes part in no further round than the first
     timeout  seconds that a peer may take for one request
     """
 
     rounds: int
     turn: float
     limit: float
+    far: float
     timeout: float
 
 
-FULL = Effort(rounds=9, turn=0.25, limit=15.0, timeout=300.0)
-QUICK = Effort(rounds=5, turn=0.01, limit=0.2, timeout=20.0)
+FULL = Effort(rounds=9, turn=0.25, limit=5.0, far=4.0, timeout=300.0)
+QUICK = Effort(rounds=5, turn=0.01, limit=0.2, far=2.0, timeout=20.0)
 
 Side = Optional[Peer]  # None: the kernel
 Clock = Callable[[int, int], "list[float]"]  # seconds of (calls, after others that do not count)
@@ -58,7 +59,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
     peer, peer_s           the fastest peer among the rivals
     ratio_to_fastest_peer  peer_s / ours_s: how many times as fast as that the kernel is
     ratio_to_floor         floor_s / ours_s: 1 where the kernel is as fast as can be
-    n                      number of rounds
+    n                      number of the kernel's rounds
     peers                  {peer, peer_s, checked, note} of each; the note says why there is no time, or no check
     """
     record: dict[str, Any] = {"kernel": case.kernel, "case": case.name, "threads": threads, "checked": False}
@@ -70,7 +71,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
         try:
             clocks = check_sides(case, threads, processes, Path(work), lost)
             record["checked"] = True
-            seconds, record["n"] = _take_turns(clocks, case, effort, lost)
+            seconds, record["n"] = _take_turns(clocks, case, threads, effort, lost)
         except CheckError as error:
             record["failed"] = str(error)
     processes.forget()
@@ -148,29 +149,32 @@ def _said(error: Exception) -> str:
 
 
 def _take_turns(
-    clocks: Mapping[Side, Clock], case: Case, effort: Effort, lost: dict[Side, str]
+    clocks: Mapping[Side, Clock], case: Case, threads: int, effort: Effort, lost: dict[Side, str]
 ) -> tuple[dict[Side, float], int]:
     """(median seconds of each side, number of rounds); `lost` gets why a peer fell out on the way."""
     rounds: dict[Side, list[float]] = {}
+    spent = dict.fromkeys(clocks, 0.0)
 
     def turn(side: Side, calls: int, warm: int) -> None:
-        time.sleep(PAUSE_SECONDS)
+        if threads != 1:
+            time.sleep(PAUSE_SECONDS)
+        began = time.perf_counter()
         try:
             rounds.setdefault(side, []).append(float(np.median(clocks[side](calls, warm))))
         except PeerError as error:
             lost[side] = str(error)
             del rounds[side]
+        spent[side] += time.perf_counter() - began
 
     for side in clocks:
         turn(side, 1, 0)
     first = {side: seconds for side, (seconds,) in rounds.items()}
     rivals = {peer: first[peer] for peer in case.peers if peer.rival and peer in first}
-    close = [side for side in first if side not in rivals or rivals[side] <= FAR * min(rivals.values())]
-    number, began = 0, time.perf_counter()
-    while number < LEAST_ROUNDS or (number < effort.rounds and time.perf_counter() - began < effort.limit):
+    close = [side for side in first if side not in rivals or rivals[side] <= effort.far * min(rivals.values())]
+    for number in range(effort.rounds):
         for side in timing.turned(close, number):
-            if side in rounds:
+            if side in rounds and spent[side] < effort.limit:
                 calls = min(max(int(effort.turn / first[side]), 1), MOST_CALLS)
                 turn(side, calls, int(first[side] < WARM_SECONDS))
-        number += 1
-    return {side: float(np.median(all_[1:] or all_)) for side, all_ in rounds.items()}, number
+    # The first turn only told how long a call takes, unless there was no other.
+    return {side: float(np.median(all_[1:] or all_)) for side, all_ in rounds.items()}, len(rounds[None]) - 1
