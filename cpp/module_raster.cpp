@@ -34,6 +34,38 @@ GDALDataType pixel_type(const std::string& name) {
   throw std::invalid_argument("out: expected dtype uint8, uint16, int16 or float32, got " + name);
 }
 
+GDALResampleAlg resampling(const std::string& name) {
+  if (name == "nearest") return GRA_NearestNeighbour;
+  if (name == "bilinear") return GRA_Bilinear;
+  if (name == "cubic") return GRA_Cubic;
+  if (name == "average") return GRA_Average;
+  throw std::invalid_argument("resampling: expected nearest, bilinear, cubic or average, got " + name);
+}
+
+std::unique_ptr<rvk::Stack> open_stack(const std::vector<std::string>& paths, double cache_mb, bool direct,
+                                       const py::object& grid, const std::string& method) {
+  if (!(cache_mb >= 0 && cache_mb < 1e9))
+    throw std::invalid_argument("cache_mb: expected a number that is not negative, got " + std::to_string(cache_mb));
+  rvk::Stack::Options options;
+  options.cache_bytes = static_cast<size_t>(cache_mb * (1 << 20));
+  options.direct = direct;
+  options.method = resampling(method);
+  if (!grid.is_none()) {
+    const py::object crs = grid.attr("crs");
+    options.grid = {py::cast<int64_t>(grid.attr("rows")), py::cast<int64_t>(grid.attr("cols")),
+                    py::cast<std::array<double, 6>>(grid.attr("transform")),
+                    crs.is_none() ? std::string() : py::cast<std::string>(crs)};
+  }
+  py::gil_scoped_release release;
+  return std::make_unique<rvk::Stack>(paths, options);
+}
+
+// (rows, cols, transform, crs), the fields of rvkernels.ops.tile.Grid.
+py::tuple grid_tuple(const rvk::Grid& grid) {
+  return py::make_tuple(grid.rows, grid.cols, py::tuple(py::cast(grid.transform)),
+                        grid.crs.empty() ? py::object(py::none()) : py::object(py::str(grid.crs)));
+}
+
 // Stack::read with NumPy arrays. out and valid are written in place. Returns the number of blocks decoded.
 int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std::vector<int>& bands, py::array out,
                      double fill, const py::object& valid_in, int threads, const std::string& layout) {
@@ -94,15 +126,9 @@ PYBIND11_MODULE(_raster, m) {
       py::arg("paths"), py::arg("threads"));
 
   py::class_<rvk::Stack>(m, "Stack")
-      .def(py::init([](const std::vector<std::string>& paths, double cache_mb, bool direct) {
-             if (!(cache_mb >= 0 && cache_mb < 1e9))
-               throw std::invalid_argument("cache_mb: expected a number that is not negative, got " +
-                                           std::to_string(cache_mb));
-             py::gil_scoped_release release;
-             return std::make_unique<rvk::Stack>(
-                 paths, rvk::Stack::Options{static_cast<size_t>(cache_mb * (1 << 20)), direct});
-           }),
-           py::arg("paths"), py::arg("cache_mb") = 128.0, py::arg("direct") = true)
+      .def(py::init(&open_stack), py::arg("paths"), py::arg("cache_mb") = 128.0, py::arg("direct") = true,
+           py::arg("grid") = py::none(), py::arg("resampling") = "bilinear")
+      .def_property_readonly("grid", [](const rvk::Stack& s) { return grid_tuple(s.grid()); })
       .def_property_readonly("counts",
                              [](const rvk::Stack& s) {
                                py::dict out;

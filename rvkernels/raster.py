@@ -41,7 +41,7 @@ _thread = threading.local()
 
 
 def describe(path: str | Path | Sequence[str]) -> dict:
-    """What a raster, or the rasters of one scene taken as one stack, say of themselves.
+    """What a raster, or the rasters of one scene taken as one stack on the first one's grid, say of themselves.
 
     Returns a dict
     rows, cols, bands  bands without alpha
@@ -52,7 +52,7 @@ def describe(path: str | Path | Sequence[str]) -> dict:
     block, driver      (rows, cols) of what is compressed as one; GDAL's name of the format
     palette            (red, green, blue, alpha) of each value, or None
 
-    Raises FileNotFoundError, or ValueError naming the file; with several, also when their grids differ.
+    Raises FileNotFoundError, or ValueError naming the file; with several, also when one has no place on the grid.
     """
     if isinstance(path, (str, Path)):
         return describe_many([path], threads=1)[0]

@@ -32,10 +32,10 @@ void CPL_STDCALL Quiet::keep(CPLErr level, CPLErrorNum, const char* text) {
     if (c == '\n' || c == '\r') c = ' ';
 }
 
-Dataset open(const std::string& path, Quiet& quiet, const char* const* siblings) {
+Dataset open(const std::string& path, Quiet& quiet, const char* const* siblings, const char* const* options) {
   quiet.clear();
   Dataset dataset(static_cast<GDALDataset*>(
-      GDALOpenEx(path.c_str(), GDAL_OF_RASTER | GDAL_OF_READONLY | GDAL_OF_VERBOSE_ERROR, nullptr, nullptr, siblings)));
+      GDALOpenEx(path.c_str(), GDAL_OF_RASTER | GDAL_OF_READONLY | GDAL_OF_VERBOSE_ERROR, nullptr, options, siblings)));
   if (dataset && dataset->GetRasterCount() > 0) return dataset;
   const std::string reason = dataset ? "it has no raster bands" : quiet.error();
   VSIStatBufL stat;

@@ -3,6 +3,7 @@
 
 #include <gdal_priv.h>
 
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -42,8 +43,19 @@ struct CloseDataset {
 using Dataset = std::unique_ptr<GDALDataset, CloseDataset>;
 
 // Open for reading. `siblings` (may be null: GDAL lists the folder) names the files beside it that may be its sidecars.
+// `options` are GDAL's open options.
 // Throws Missing, or std::invalid_argument naming the path and GDAL's reason.
-Dataset open(const std::string& path, Quiet& quiet, const char* const* siblings = nullptr);
+Dataset open(const std::string& path, Quiet& quiet, const char* const* siblings = nullptr,
+             const char* const* options = nullptr);
+
+// f(T{}) for the C++ type of pixels as they are handed out: uint8, uint16, int16 or float32.
+template <typename F>
+void with_type(GDALDataType type, F&& f) {
+  if (type == GDT_Byte) f(uint8_t{});
+  if (type == GDT_UInt16) f(uint16_t{});
+  if (type == GDT_Int16) f(int16_t{});
+  if (type == GDT_Float32) f(float{});
+}
 
 // "uint8", "float32", ...; empty for types that are no pixel of ours (complex, 64-bit integers).
 std::string type_name(GDALDataType type);

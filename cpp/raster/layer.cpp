@@ -1,7 +1,6 @@
 #include "raster/layer.h"
 
 #include <algorithm>
-#include <type_traits>
 
 #include "parallel.h"
 
@@ -27,15 +26,6 @@ bool as_pixel(double value, GDALDataType native, GDALDataType type, void* pixel)
   return true;
 }
 
-// f(T{}) for the C++ type of the pixels.
-template <typename F>
-void with_type(GDALDataType type, F&& f) {
-  if (type == GDT_Byte) f(uint8_t{});
-  if (type == GDT_UInt16) f(uint16_t{});
-  if (type == GDT_Int16) f(int16_t{});
-  if (type == GDT_Float32) f(float{});
-}
-
 }  // namespace
 
 // What one thread needs. GDAL allows one thread at a time per handle.
@@ -50,7 +40,7 @@ struct Layer::Worker {
 };
 
 Layer::Layer(std::string path, int id, bool direct, std::shared_ptr<BlockCache> cache)
-    : path_(std::move(path)), id_(id), cache_(std::move(cache)) {
+    : path_(std::move(path)), id_(id), cache_(std::move(cache)), workers_(new Pool<Worker>) {
   Quiet quiet;
   auto worker = std::make_unique<Worker>();
   worker->dataset = open(path_, quiet);
@@ -68,27 +58,10 @@ Layer::Layer(std::string path, int id, bool direct, std::shared_ptr<BlockCache> 
     piece_cols_ = block_cols * std::max<int64_t>(1, 256 / block_cols);
     piece_rows_ = block_rows * std::max<int64_t>(1, 65536 / (piece_cols_ * block_rows));
   }
-  give(std::move(worker));
+  workers_->give(std::move(worker));
 }
 
 Layer::~Layer() = default;
-
-std::unique_ptr<Layer::Worker> Layer::take() {
-  {
-    std::lock_guard<std::mutex> hold(lock_);
-    if (!idle_.empty()) {
-      auto worker = std::move(idle_.back());
-      idle_.pop_back();
-      return worker;
-    }
-  }
-  return std::make_unique<Worker>();
-}
-
-void Layer::give(std::unique_ptr<Worker> worker) {
-  std::lock_guard<std::mutex> hold(lock_);
-  idle_.push_back(std::move(worker));
-}
 
 GDALDataset& Layer::dataset(Worker& worker, Quiet& quiet) {
   if (!worker.dataset) worker.dataset = open(path_, quiet);
@@ -97,7 +70,7 @@ GDALDataset& Layer::dataset(Worker& worker, Quiet& quiet) {
 
 Selection Layer::select(const std::vector<int>& bands, GDALDataType type, bool valid) {
   Quiet quiet;
-  auto worker = take();
+  auto worker = workers_->take();
   GDALDataset& file = dataset(*worker, quiet);
   Selection s;
   s.type = type;
@@ -119,7 +92,7 @@ Selection Layer::select(const std::vector<int>& bands, GDALDataType type, bool v
     s.channels.push_back(bands_.alpha);
   }
   s.mask = valid && description_.mask;
-  give(std::move(worker));
+  workers_->give(std::move(worker));
   return s;
 }
 
@@ -292,7 +265,7 @@ void Layer::decode(const Visits& visits, const Selection& wanted, int threads, C
   parallel(workers, workers, [&](int64_t first, int64_t last) {
     Quiet quiet;
     for (int64_t worker = first; worker < last; ++worker) {
-      auto w = take();
+      auto w = workers_->take();
       if (tiff_ && !w->reader) w->reader = std::make_unique<Tiff::Reader>(*tiff_);
       try {
         for (int64_t task = next++; task < tasks; task = next++) {
@@ -311,7 +284,7 @@ void Layer::decode(const Visits& visits, const Selection& wanted, int threads, C
         next = tasks;  // the others need not go on
         throw;
       }
-      give(std::move(w));
+      workers_->give(std::move(w));
     }
   });
 }

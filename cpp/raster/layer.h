@@ -6,15 +6,14 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "raster/cache.h"
 #include "raster/describe.h"
 #include "raster/pixels.h"
+#include "raster/pool.h"
 #include "raster/tiff.h"
 
 namespace rvk {
@@ -57,14 +56,11 @@ class Layer {
   // order and on `threads` threads; two calls with the same worker, from 0 on, never overlap. pixels.at is
   // visits.need(piece); its channels are `wanted`'s. Throws std::invalid_argument naming the file when a block cannot
   // be decoded, and what `use` throws.
-  using Use = std::function<void(const Pixels& pixels, int64_t piece, int worker)>;
   void decode(const Visits& visits, const Selection& wanted, int threads, Counts& counts, const Use& use);
 
  private:
   struct Worker;
 
-  std::unique_ptr<Worker> take();
-  void give(std::unique_ptr<Worker> worker);
   GDALDataset& dataset(Worker& worker, Quiet& quiet);
   void decode_gdal(Worker& worker, Quiet& quiet, const Rect& need, const Selection& wanted, Counts& counts);
   void find(Worker& worker, const Visits& visits, int64_t begin, int64_t end, const Selection& wanted, bool keep);
@@ -82,8 +78,7 @@ class Layer {
   int64_t piece_rows_ = 0, piece_cols_ = 0;
   std::unique_ptr<Tiff> tiff_;  // null: GDAL decodes
 
-  std::mutex lock_;
-  std::vector<std::unique_ptr<Worker>> idle_;
+  std::unique_ptr<Pool<Worker>> workers_;
 };
 
 }  // namespace rvk

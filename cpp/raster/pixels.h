@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "raster/visits.h"
@@ -17,6 +18,9 @@ struct Pixels {
   int64_t pixel_step = 1, row_step = 1;
   const uint8_t* valid = nullptr;  // (rows, cols) of `at`, 1 or 0; null: all are data
 };
+
+// Called with the pixels of one piece of what is read, its number, and the number of the thread that calls.
+using Use = std::function<void(const Pixels& pixels, int64_t piece, int worker)>;
 
 // A copy of rectangles of `pixels` into arrays of other steps. Up to 16 bytes behind the source's last value are read.
 class PixelCopy {

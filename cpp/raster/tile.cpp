@@ -1,7 +1,5 @@
 #include "raster/tile.h"
 
-#include <ogr_spatialref.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -43,30 +41,30 @@ void fill_all(void* out, int64_t count, double value) {
 
 }  // namespace
 
-Stack::Stack(const std::vector<std::string>& paths, const Options& options) {
+Stack::Stack(const std::vector<std::string>& paths, const Options& options) : method_(options.method) {
   if (paths.empty()) throw std::invalid_argument("images: expected at least one path, got none");
   if (options.cache_bytes > 0) cache_ = std::make_shared<BlockCache>(options.cache_bytes);
   for (const auto& path : paths) {
     layers_.push_back(std::make_unique<Layer>(path, static_cast<int>(layers_.size()), options.direct, cache_));
     descriptions_.push_back(layers_.back()->description());
     const Description &a = descriptions_.front(), &b = descriptions_.back();
-    std::string differs;
-    if (a.rows != b.rows || a.cols != b.cols)
-      differs = "has " + std::to_string(b.rows) + " x " + std::to_string(b.cols) + " pixels, not " +
-                std::to_string(a.rows) + " x " + std::to_string(a.cols);
-    const double pixel = std::abs(a.transform[1]) + std::abs(a.transform[2]);
-    for (int i = 0; i < 6 && differs.empty(); ++i)  // a thousandth of a pixel, also at the far corner
-      if (std::abs(a.transform[i] - b.transform[i]) >
-          1e-3 * pixel / (i % 3 ? static_cast<double>(std::max(a.rows, a.cols)) : 1.0))
-        differs = "has another geotransform";
-    if (differs.empty() && a.crs != b.crs) {
-      OGRSpatialReference ours(a.crs.c_str()), theirs(b.crs.c_str());
-      if (a.crs.empty() || b.crs.empty() || !ours.IsSame(&theirs)) differs = "has another CRS";
-    }
-    if (!differs.empty())
+    const std::string differs = difference(grid_of(a), b);
+    if (!differs.empty() && !(georeferenced(a) && georeferenced(b) && a.crs.empty() == b.crs.empty()))
       throw std::invalid_argument(path + ": " + differs + " than " + paths.front() +
-                                  "; images of one scene must share a grid: warp one onto the other with gdalwarp");
+                                  "; images of one scene must share a grid, or all say where they lie");
   }
+  grid_ = options.grid ? *options.grid : grid_of(descriptions_.front());
+  warped_.resize(layers_.size());
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    elsewhere_.push_back(!difference(grid_, descriptions_[l]).empty());
+    if (elsewhere_[l]) warped(l);
+  }
+}
+
+const Warped& Stack::warped(size_t l) {
+  const std::lock_guard<std::mutex> hold(lock_);
+  if (!warped_[l]) warped_[l] = std::make_unique<Warped>(layers_[l]->path(), descriptions_[l], grid_, method_);
+  return *warped_[l];
 }
 
 int64_t Stack::count(const Counts& counts) {
@@ -78,6 +76,7 @@ int64_t Stack::count(const Counts& counts) {
 
 Stack::~Stack() {
   Quiet quiet;
+  warped_.clear();
   layers_.clear();
 }
 
@@ -105,8 +104,8 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
       n, threads,
       [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-          const int64_t* w = windows + 4 * i;
-          if (w[0] >= 0 && w[1] >= 0 && w[0] + rows <= height && w[1] + cols <= width) continue;
+          const Rect part = on_grid(windows + 4 * i, rows, cols, grid_);
+          if (part.row0 == 0 && part.col0 == 0 && part.row1 == rows && part.col1 == cols) continue;
           if (valid) std::memset(valid + i * rows * cols, 0, static_cast<size_t>(rows * cols));
           void* first = pixels_out + i * window_values * size;
           if (type == GDT_Byte) fill_all<uint8_t>(first, window_values, fill);
@@ -121,8 +120,9 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
   const bool stream = n * window_values * size > kStreamed;
   const int64_t band_step = layout == Layout::nhwc ? 1 : rows * cols;
   const int64_t pixel_step = layout == Layout::nhwc ? out_bands : 1, row_step = pixel_step * cols;
-  std::vector<int64_t> all(static_cast<size_t>(n));
-  std::iota(all.begin(), all.end(), int64_t{0});
+  std::vector<int64_t> plain, stretched;
+  for (int64_t i = 0; i < n; ++i)
+    (windows[4 * i + 2] == rows && windows[4 * i + 3] == cols ? plain : stretched).push_back(i);
   Counts counts;
   int first_band = 0;
   bool first = true;  // of the rasters that are read: it sets `valid`, the others clear in it
@@ -138,17 +138,35 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
     }
     first_band += layer_bands;
     if (own.empty()) continue;
-    const Selection wanted = layer.select(own, type, valid != nullptr);
-    const Visits visits(windows, all, height, width, layer.piece_rows(), layer.piece_cols());
-    layer.decode(visits, wanted, threads, counts, [&](const Pixels& pixels, int64_t piece, int) {
-      const PixelCopy copy(pixels, static_cast<int>(size), offsets, pixel_step, row_step, stream);
-      visits.each(piece, [&](int64_t i, const Rect& part) {
-        const int64_t row = part.row0 - windows[4 * i], col = part.col0 - windows[4 * i + 1];
-        copy(part, pixels_out + (i * window_values + row * row_step + col * pixel_step) * size);
-        if (valid) copy_valid(pixels, part, first, valid + (i * rows + row) * cols + col, cols, stream);
-      });
-      if (stream) stream_fence();
-    });
+    // `part` of the pixels to row `row`, column `col` of window i.
+    const auto put = [&](const Pixels& pixels, const PixelCopy& copy, const Rect& part, int64_t i, int64_t row,
+                         int64_t col) {
+      copy(part, pixels_out + (i * window_values + row * row_step + col * pixel_step) * size);
+      if (valid) copy_valid(pixels, part, first, valid + (i * rows + row) * cols + col, cols, stream);
+    };
+    if (!plain.empty()) {
+      const int64_t piece_rows = elsewhere_[l] ? Warped::kPiece : layer.piece_rows();
+      const int64_t piece_cols = elsewhere_[l] ? Warped::kPiece : layer.piece_cols();
+      const Visits visits(windows, plain, height, width, piece_rows, piece_cols);
+      const Use use = [&](const Pixels& pixels, int64_t piece, int) {
+        const PixelCopy copy(pixels, static_cast<int>(size), offsets, pixel_step, row_step, stream);
+        visits.each(piece, [&](int64_t i, const Rect& part) {
+          put(pixels, copy, part, i, part.row0 - windows[4 * i], part.col0 - windows[4 * i + 1]);
+        });
+        if (stream) stream_fence();
+      };
+      if (elsewhere_[l])
+        warped(l).decode(visits, own, type, fill, threads, use);
+      else
+        layer.decode(visits, layer.select(own, type, valid != nullptr), threads, counts, use);
+    }
+    if (!stretched.empty())
+      warped(l).stretch(windows, stretched, rows, cols, own, type, fill, threads,
+                        [&](const Pixels& pixels, int64_t i, int) {
+                          const PixelCopy copy(pixels, static_cast<int>(size), offsets, pixel_step, row_step, stream);
+                          put(pixels, copy, pixels.at, i, pixels.at.row0, pixels.at.col0);
+                          if (stream) stream_fence();
+                        });
     first = false;
   }
   return count(counts);
@@ -156,7 +174,7 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
 
 int64_t Stack::visit(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
                      const Visitor& f) {
-  if (layers_.size() > 1) return visit_copies(windows, n, bands, type, threads, f);
+  if (layers_.size() > 1 || elsewhere_.front()) return visit_copies(windows, n, bands, type, threads, f);
   std::vector<int64_t> all(static_cast<size_t>(n));
   std::iota(all.begin(), all.end(), int64_t{0});
   Layer& layer = *layers_.front();
@@ -180,7 +198,7 @@ int64_t Stack::visit(const int64_t* windows, int64_t n, const std::vector<int>& 
   return count(counts);
 }
 
-// Several rasters: where one has no data the others have none, so that their squares are copied together first.
+// Several rasters, where one has no data if another has none, and resampled ones: their squares are copied together.
 int64_t Stack::visit_copies(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type,
                             int threads, const Visitor& f) {
   constexpr int64_t kSquare = 512;

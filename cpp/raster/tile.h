@@ -15,9 +15,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "raster/grid.h"
 #include "raster/layer.h"
 
 namespace rvk {
@@ -36,33 +39,39 @@ struct Part {
 
 enum class Layout { nhwc, nchw };
 
-// Rasters of one grid whose imagery bands are stacked in order.
+// Rasters whose imagery bands are stacked in order, on one grid: the first one's unless another is given. Rasters on
+// another grid, and windows of another size than their output, are resampled (raster/grid.h).
 class Stack {
  public:
   struct Options {
     size_t cache_bytes = size_t{128} << 20;
     bool direct = true;  // decode GeoTIFF without GDAL where possible; the pixels are the same
+    std::optional<Grid> grid;
+    GDALResampleAlg method = GRA_Bilinear;
   };
 
-  // Opens each once. Throws std::invalid_argument naming both files when sizes, transforms or CRS differ.
+  // Opens each once. Throws std::invalid_argument naming both files when sizes, transforms or CRS differ and not all
+  // say where they lie, or naming one that is nowhere on the grid.
   Stack(const std::vector<std::string>& paths, const Options& options);
   ~Stack();
 
-  int64_t rows() const { return descriptions_.front().rows; }
-  int64_t cols() const { return descriptions_.front().cols; }
+  const Grid& grid() const { return grid_; }
+  int64_t rows() const { return grid_.rows; }
+  int64_t cols() const { return grid_.cols; }
   int64_t bands() const;
   const std::vector<Description>& descriptions() const { return descriptions_; }
   // The smallest GDAL type that holds all of them.
   GDALDataType type() const;
 
-  // windows  (n, 4): row, col, rows, cols; all of size (rows, cols); may lie outside the raster in part or whole
+  // windows  (n, 4): row, col, rows, cols; may lie outside the grid in part or whole. One of another size than (rows,
+  //          cols) is resampled to it
   // bands    indices from 0 into the stacked bands, in the order wanted
   // out      (n, rows, cols, bands) or (n, bands, rows, cols) of `type`, as `layout` says; `fill` where a window leaves
-  // the raster valid    (n, rows, cols) or null: 1 where every raster has data, else 0. No data: outside the raster,
-  // alpha or mask
+  //          the grid, and where a resampled raster has no data
+  // valid    (n, rows, cols) or null: 1 where every raster has data, else 0. No data: outside the grid, alpha or mask
   //          of 0, or every selected band of a raster holding nodata (or NaN, for floats)
-  // Returns the number of blocks decoded, summed over the rasters. Throws std::invalid_argument naming the file when a
-  // block cannot be decoded.
+  // Returns the number of blocks decoded, summed over the rasters without those that are resampled. Throws
+  // std::invalid_argument naming the file when a block cannot be decoded.
   int64_t read(const int64_t* windows, int64_t n, int64_t rows, int64_t cols, const std::vector<int>& bands,
                GDALDataType type, void* out, double fill, uint8_t* valid, int threads, Layout layout = Layout::nhwc);
 
@@ -82,10 +91,16 @@ class Stack {
   int64_t visit_copies(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
                        const Visitor& f);
   int64_t count(const Counts& counts);
+  const Warped& warped(size_t layer);
 
   std::shared_ptr<BlockCache> cache_;  // null: none
   std::vector<Description> descriptions_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<char> elsewhere_;  // which layers are on another grid than the stack's
+  Grid grid_;
+  GDALResampleAlg method_;
+  std::mutex lock_;
+  std::vector<std::unique_ptr<Warped>> warped_;  // per layer; made when first needed
   Counts counts_;
 };
 

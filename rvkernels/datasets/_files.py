@@ -125,7 +125,7 @@ def build(entries: Iterable[dict], threads: int = 0) -> list[Scene]:
     """Scenes from keyword arguments of Scene without those that the rasters tell (rows, cols, bands, dtype, ...).
 
     Opens every raster. Raises FileNotFoundError or ValueError naming the file when one does not open, or when rasters
-    that are to be stacked differ in their grid.
+    that are to be stacked have no place on one grid.
     """
     from rvkernels import raster  # here, so that a description loads where there is no GDAL
 

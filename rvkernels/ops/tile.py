@@ -1,36 +1,106 @@
 """Windows out of GDAL rasters, in parallel, every compressed block decoded once per call whatever the windows' order.
 
-Any path GDAL reads: GeoTIFF and COG, JPEG, PNG, VRT, members of archives (/vsizip/archive.zip/member). A block that
-cannot be decoded is a ValueError naming the file; a path that does not exist is a FileNotFoundError.
+Any path GDAL reads: GeoTIFF and COG, JPEG, PNG, VRT, members of archives (/vsizip/archive.zip/member), files behind a
+server (/vsicurl/https://...). A block that cannot be decoded is a ValueError naming the file; a path that does not
+exist is a FileNotFoundError. Where windows lie is planned by rvkernels.ops.windows.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import operator
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from rvkernels import _raster
 from rvkernels.ops._checks import check_array, check_run
+from rvkernels.registry import suggest
 
 TOLERANCE = 0
 DTYPES = ("uint8", "uint16", "int16", "float32")
+RESAMPLING = ("nearest", "bilinear", "cubic", "average")
+IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+FARTHEST = 2**31  # of a window's numbers
+CONVERTED = 1 << 24  # values converted to a narrower dtype at a time
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows and columns of pixels on the map.
+
+    transform  GDAL's six numbers: x = t[0] + t[1] col + t[2] row, y = t[3] + t[4] col + t[5] row, for pixel corners
+    crs        anything GDAL understands as a CRS (WKT, "EPSG:32618"), or None
+    """
+
+    rows: int
+    cols: int
+    transform: tuple[float, float, float, float, float, float] = IDENTITY
+    crs: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.cols < 1:
+            raise ValueError(f"grid: expected at least one row and column, got {self.rows} x {self.cols}")
+        if len(self.transform) != 6 or not all(math.isfinite(v) for v in self.transform):
+            raise ValueError(f"grid: transform: expected six finite numbers, got {self.transform}")
+
+    def at(self, gsd: float | tuple[float, float]) -> Grid:
+        """The grid of the same upper left corner and extent with pixels of `gsd`, or (down, across), CRS units each.
+
+        Without a CRS units are those of the transform: pixels, when it is the identity. Rows and columns are rounded as
+        gdalwarp -tr does, halves up, and are at least one.
+        """
+        down, across = (gsd, gsd) if isinstance(gsd, (int, float)) else gsd
+        if not (down > 0 and across > 0 and math.isfinite(down) and math.isfinite(across)):
+            raise ValueError(f"gsd: expected a positive number or two (down, across), got {gsd!r}")
+        t = self.transform
+        x, y = across / math.hypot(t[1], t[4]), down / math.hypot(t[2], t[5])  # new pixels in old ones
+        rows, cols = (max(1, math.floor(n / step + 0.5)) for n, step in ((self.rows, y), (self.cols, x)))
+        return Grid(rows, cols, (t[0], t[1] * x, t[2] * y, t[3], t[4] * x, t[5] * y), self.crs)
 
 
 class Raster:
     """The rasters of one scene, opened once for several reads; their imagery bands (not alpha) are stacked in order.
 
-    Raises ValueError naming both files when their grids differ (size, geotransform or CRS). Reads of one object may run
-    in several threads; after a fork a child opens its own.
+    images      path, or paths whose bands are stacked in this order
+    grid        the grid that windows count on; None: that of the first raster
+    gsd         pixel size of the grid instead, in units of the first raster's CRS, see Grid.at
+    resampling  nearest | bilinear | cubic | average: how rasters on another grid, and windows of another size than
+                their output, are read. Labels want nearest, which alone never makes up values
+
+    Rasters on the grid are read as they are. Others are resampled by GDAL's warper with an exact transformer, one pixel
+    independent of all others, from the overview whose pixels are just finer than wanted (nearest: always from the
+    raster itself); kernels grow with the ratio of pixel sizes, so that no pixel is passed over.
+    Where a resampled raster has no data, `read` gives `fill`.
+
+    Raises ValueError naming the files when their grids differ and not all say where they lie (geotransform, and either
+    all or none a CRS), and when a raster has no pixel on the grid. Reads of one object may run in several threads;
+    after a fork a child opens its own.
     """
 
-    def __init__(self, images: str | Sequence[str]):
+    def __init__(
+        self,
+        images: str | Sequence[str],
+        *,
+        grid: Grid | None = None,
+        gsd: float | tuple[float, float] | None = None,
+        resampling: str = "bilinear",
+    ):
         self.images = _paths(images)
-        self._stack = _raster.Stack(self.images)
-        first = self._stack.descriptions[0]
-        self.rows: int = first["rows"]
-        self.cols: int = first["cols"]
+        if resampling not in RESAMPLING:
+            raise ValueError(f"resampling: no {resampling!r}; {suggest(str(resampling), RESAMPLING)}")
+        if gsd is not None and (grid is not None or not self.images):
+            raise ValueError("gsd: give it or the grid, not both, and at least one image")
+        self._resampling = resampling
+        if gsd is not None:
+            first = _raster.describe(self.images[:1], 1)[0]
+            grid = Grid(first["rows"], first["cols"], first["transform"], first["crs"]).at(gsd)
+        self._stack = _raster.Stack(self.images, grid=grid, resampling=resampling)
+        self.grid = Grid(*self._stack.grid)
+        self.rows: int = self.grid.rows
+        self.cols: int = self.grid.cols
         self.bands: int = self._stack.bands
         # 32-bit integers and doubles are read as float32, rounded to 24 bits.
         self.dtype = np.dtype(self._stack.dtype if self._stack.dtype in DTYPES else "float32")
@@ -39,8 +109,10 @@ class Raster:
         self,
         windows: np.ndarray,
         *,
+        size: int | tuple[int, int] | None = None,
         bands: Sequence[int] | None = None,
         fill: float = 0,
+        dtype: str | np.dtype | None = None,
         out: np.ndarray | None = None,
         valid: np.ndarray | bool | None = None,
         counts: dict | None = None,
@@ -49,17 +121,26 @@ class Raster:
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """As the function `read`."""
         check_run(kernel, threads)
-        windows, rows, cols = _windows(windows, out)
+        windows, rows, cols = _windows(windows, size, out)
         bands = list(range(self.bands)) if bands is None else [int(b) for b in bands]
         if not bands or min(bands) < 0 or max(bands) >= self.bands:
             raise ValueError(f"bands: expected indices from 0 to {self.bands - 1}, got {bands} ({self.images[0]})")
         shape = (len(windows), rows, cols, len(bands))
-        out = np.empty(shape, self.dtype) if out is None else out
-        check_array("out", out, DTYPES, shape, writeable=True)
-        if not np.can_cast(self.dtype, out.dtype, "safe"):
-            raise ValueError(f"out: {out.dtype} cannot hold the {self.dtype} pixels of {self.images[0]}")
-        if out.dtype.kind != "f" and not (float(fill).is_integer() and _holds(out.dtype, fill)):
-            raise ValueError(f"fill: {out.dtype} has no value {fill!r}")
+        wanted = None if dtype is None else np.dtype(dtype)
+        if wanted is not None and wanted.name not in DTYPES:
+            raise ValueError(f"dtype: expected {', '.join(DTYPES)}, got {wanted}")
+        if out is None:
+            out = np.empty(shape, wanted or self.dtype)
+        check_array("out", out, DTYPES if wanted is None else wanted.name, shape, writeable=True)
+        fits = np.can_cast(self.dtype, out.dtype, "safe")
+        if wanted is None and not fits:
+            raise ValueError(
+                f"out: {out.dtype} cannot hold the {self.dtype} pixels of {self.images[0]}; "
+                f"pass dtype={out.dtype.name!r} to have them rounded and clipped"
+            )
+        for held in (out.dtype,) if fits else (out.dtype, self.dtype):
+            if held.kind != "f" and not (float(fill).is_integer() and _holds(held, fill)):
+                raise ValueError(f"fill: {held} has no value {fill!r}")
         pair = valid is True
         if pair:
             valid = np.empty(shape[:3], np.uint8)
@@ -67,12 +148,25 @@ class Raster:
             valid = None
         if valid is not None:
             check_array("valid", valid, "uint8", shape[:3], writeable=True)
-        if kernel == "cpp":
-            blocks = self._stack.read(windows, bands, out, float(fill), valid, threads) if out.size else 0
+
+        def read_into(windows: np.ndarray, out: np.ndarray, valid: np.ndarray | None) -> None:
+            if kernel == "cpp":
+                blocks = self._stack.read(windows, bands, out, float(fill), valid, threads) if out.size else 0
+            else:
+                options = {"grid": self.grid, "resampling": self._resampling}
+                blocks = reference_read(self.images, windows, bands, fill, out, valid, **options)
+            if counts is not None:
+                counts["blocks"] = counts.get("blocks", 0) + blocks
+
+        if fits:
+            read_into(windows, out, valid)
         else:
-            blocks = reference_read(self.images, windows, bands, fill, out, valid)
-        if counts is not None:
-            counts["blocks"] = counts.get("blocks", 0) + blocks
+            step = max(1, CONVERTED // max(1, int(np.prod(shape[1:]))))
+            for first in range(0, len(windows), step):
+                part = slice(first, first + step)
+                pixels = np.empty((len(windows[part]), *shape[1:]), self.dtype)
+                read_into(windows[part], pixels, None if valid is None else valid[part])
+                _convert(pixels, out[part], fill)
         return (out, valid) if pair else out
 
 
@@ -80,8 +174,13 @@ def read(
     images: str | Sequence[str],
     windows: np.ndarray,
     *,
+    grid: Grid | None = None,
+    gsd: float | tuple[float, float] | None = None,
+    resampling: str = "bilinear",
+    size: int | tuple[int, int] | None = None,
     bands: Sequence[int] | None = None,
     fill: float = 0,
+    dtype: str | np.dtype | None = None,
     out: np.ndarray | None = None,
     valid: np.ndarray | bool | None = None,
     counts: dict | None = None,
@@ -90,22 +189,32 @@ def read(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Windows of one scene.
 
-    images   path, or paths whose bands are stacked in this order; all on one grid
-    windows  (n, 4) int64: row, col, rows, cols in pixels, all of one size; they may leave the raster
+    images   path, or paths whose bands are stacked in this order
+    grid, gsd, resampling  of the pixels that windows count, see Raster
+    windows  (n, 4) int64: row, col, rows, cols in pixels of the grid; they may leave it
+    size     (rows, cols), or one number for both, of every output; windows may then differ in size, and output pixel
+             (i, j) of window (row, col, rows, cols) covers grid rows row + i rows / size[0] to
+             row + (i + 1) rows / size[0], columns alike. Windows of that very size are read as without it.
+             None: all windows are of one size
     bands    indices from 0 into the stacked imagery bands; None = all. Alpha bands are not imagery
-    fill     value of pixels outside the raster
-    out      (n, rows, cols, bands) C-contiguous; made in the rasters' own dtype when None. A wider dtype is allowed
+    fill     value of pixels outside the grid, and of pixels of resampled rasters without data
+    dtype    of the result: uint8, uint16, int16 or float32. One that cannot hold all pixels gets them rounded (halves
+             to even) and clipped to its range, NaN as `fill`. None: that of `out`, else the rasters' own. Resampled
+             values are rounded in integers, and are not in float32
+    out      (n, rows, cols, bands) C-contiguous; made when None. Without `dtype` it must hold the rasters' own
     valid    True: return a mask as well; or the (n, rows, cols) uint8 array to write it to. 1 where every raster has
-             data. No data is: outside the raster; alpha or mask of 0; every selected band of a raster nodata or NaN
-    counts   a dict whose "blocks" grows by the number of blocks decoded
+             data. No data is: outside the grid, or the raster; alpha or mask of 0; every selected band of a raster
+             nodata or NaN. A resampled pixel has data when one of the pixels that it is made of has
+    counts   a dict whose "blocks" grows by the number of blocks decoded, without those of resampled rasters
     threads  0 = all cores
 
     Returns (n, rows, cols, bands) uint8, uint16, int16 or float32 (32-bit integers and doubles become float32); with
     valid=True the pair (images, valid).
     Raises FileNotFoundError, or ValueError naming the file or argument.
     """
-    options = {"bands": bands, "fill": fill, "out": out, "valid": valid, "counts": counts}
-    return Raster(images).read(windows, **options, kernel=kernel, threads=threads)
+    raster = Raster(images, grid=grid, gsd=gsd, resampling=resampling)
+    options = {"size": size, "bands": bands, "fill": fill, "dtype": dtype, "out": out, "valid": valid, "counts": counts}
+    return raster.read(windows, **options, kernel=kernel, threads=threads)
 
 
 op = read
@@ -141,57 +250,205 @@ def reference_read(
     fill: float,
     out: np.ndarray,
     valid: np.ndarray | None,
+    grid: Grid | None = None,
+    resampling: str = "bilinear",
 ) -> int:
-    """The plain loop: GDAL's Python bindings read each window's part of each band. Returns 0 (no blocks counted)."""
+    """The plain loop: GDAL's Python bindings read or warp each window of each raster. Returns 0 (no blocks counted)."""
     from osgeo import gdal
 
     gdal.UseExceptions()
+    layers = [_Layer(path, gdal) for path in images]
+    grid = layers[0].grid if grid is None else grid
+    size = out.shape[1:3]
+    first_band = 0
     out[...] = fill
     if valid is not None:
-        valid[...] = 1
-    layers = []  # per raster: the dataset, its imagery bands, its alpha band
-    for path in images:
-        dataset = gdal.Open(path)
-        every = [dataset.GetRasterBand(b + 1) for b in range(dataset.RasterCount)]
-        alpha = [b for b in every if b.GetColorInterpretation() == gdal.GCI_AlphaBand]
-        imagery = [b for b in every if b.GetColorInterpretation() != gdal.GCI_AlphaBand] or alpha
-        layers.append((dataset, imagery, alpha[-1] if alpha and len(imagery) < len(every) else None))
-    stacked = [(layer, band) for layer, (_, imagery, _) in enumerate(layers) for band in imagery]
-    height, width = layers[0][0].RasterYSize, layers[0][0].RasterXSize
-    for i, (row, col, rows, cols) in enumerate(windows.tolist()):
-        top, left, bottom, right = max(row, 0), max(col, 0), min(row + rows, height), min(col + cols, width)
-        if valid is not None:
-            valid[i] = 0
-        if top >= bottom or left >= right:
-            continue
-        part = (slice(top - row, bottom - row), slice(left - col, right - col))
-        box = (left, top, right - left, bottom - top)
+        valid[...] = 0
+    parts = [_part_on_grid(window, size, grid) for window in windows.tolist()]
+    for i, part in enumerate(parts):
         if valid is not None:
             valid[i][part] = 1
-        empty: dict[int, np.ndarray] = {}  # per raster: where every selected band so far has no data
-        for target, source in enumerate(bands):
-            layer, band = stacked[source]
-            pixels = band.ReadAsArray(*box)
-            out[i][part][..., target] = pixels
-            nodata = band.GetNoDataValue()
-            missing = np.zeros(pixels.shape, bool) if nodata is None else pixels == nodata
-            if pixels.dtype.kind == "f":
-                missing |= np.isnan(pixels)
-            empty[layer] = missing & empty.get(layer, True)
-        if valid is None:
+    for layer in layers:
+        here = [(t, b - first_band) for t, b in enumerate(bands) if 0 <= b - first_band < len(layer.imagery)]
+        first_band += len(layer.imagery)
+        if not here:
             continue
-        for layer, missing in empty.items():
-            _, imagery, alpha = layers[layer]
-            if alpha is not None:
-                missing |= alpha.ReadAsArray(*box) == 0
-            elif imagery[0].GetMaskFlags() & gdal.GMF_PER_DATASET:
-                missing |= imagery[0].GetMaskBand().ReadAsArray(*box) == 0
-            valid[i][part][missing] = 0
+        targets, sources = map(list, zip(*here))
+        for i, (window, part) in enumerate(zip(windows.tolist(), parts)):
+            if 0 in out[i][part].shape:
+                continue
+            if layer.on(grid) and tuple(window[2:]) == size:
+                pixels, data = layer.cut(window, part, sources)
+            else:
+                found = layer.warp(grid, window, size, sources, fill, resampling, out.dtype)
+                pixels, data = (f[part] for f in found)
+            out[i][part][..., targets] = pixels
+            if valid is not None:
+                valid[i][part] &= data
     return 0
 
 
+def _part_on_grid(window: Sequence[int], size: tuple[int, int], grid: Grid) -> tuple[slice, slice]:
+    """The output pixels of a window whose centres lie on the grid."""
+    row, col, rows, cols = window
+    y = row + (np.arange(size[0]) + 0.5) * rows / size[0]
+    x = col + (np.arange(size[1]) + 0.5) * cols / size[1]
+    return slice(*np.searchsorted(y, (0, grid.rows)).tolist()), slice(*np.searchsorted(x, (0, grid.cols)).tolist())
+
+
+class _Layer:
+    """A raster of the reference."""
+
+    def __init__(self, path: str, gdal: object):
+        self.path, self.gdal = path, gdal
+        self.dataset = gdal.Open(path)
+        every = [self.dataset.GetRasterBand(b + 1) for b in range(self.dataset.RasterCount)]
+        alpha = [b for b in every if b.GetColorInterpretation() == gdal.GCI_AlphaBand]
+        self.imagery = [b for b in every if b.GetColorInterpretation() != gdal.GCI_AlphaBand] or alpha
+        self.alpha = alpha[-1] if alpha and len(self.imagery) < len(every) else None
+        self.masked = self.alpha is None and bool(self.imagery[0].GetMaskFlags() & gdal.GMF_PER_DATASET)
+        shape = self.dataset.RasterYSize, self.dataset.RasterXSize
+        self.grid = Grid(*shape, self.dataset.GetGeoTransform(), self.dataset.GetProjection() or None)
+
+    def one_crs(self, grid: Grid) -> bool:
+        from osgeo import osr
+
+        if self.grid.crs is None or grid.crs is None:
+            return True
+        ours, theirs = osr.SpatialReference(), osr.SpatialReference()
+        ours.SetFromUserInput(self.grid.crs)
+        theirs.SetFromUserInput(grid.crs)
+        return bool(ours.IsSame(theirs))
+
+    def on(self, grid: Grid) -> bool:
+        same = (self.grid.rows, self.grid.cols) == (grid.rows, grid.cols) and self.one_crs(grid)
+        return same and np.allclose(_pixels_to_pixels(self.grid.transform, grid.transform), IDENTITY, rtol=0, atol=1e-6)
+
+    def cut(self, window: Sequence[int], part: tuple[slice, slice], sources: Sequence[int]) -> tuple:
+        """Pixels (rows, cols, bands) and where there is data, of a window's part on the raster."""
+        row, col = window[:2]
+        down, across = part
+        box = (col + across.start, row + down.start, across.stop - across.start, down.stop - down.start)
+        pixels = [self.imagery[b].ReadAsArray(*box) for b in sources]
+        missing = np.ones(pixels[0].shape, bool)
+        for b, values in zip(sources, pixels):
+            nodata = self.imagery[b].GetNoDataValue()
+            none = np.zeros(values.shape, bool) if nodata is None else values == nodata
+            missing &= none | np.isnan(values) if values.dtype.kind == "f" else none
+        if self.alpha is not None:
+            missing |= self.alpha.ReadAsArray(*box) == 0
+        elif self.masked:
+            missing |= self.imagery[0].GetMaskBand().ReadAsArray(*box) == 0
+        return np.stack(pixels, axis=-1), ~missing
+
+    def warp(
+        self,
+        grid: Grid,
+        window: Sequence[int],
+        size: tuple[int, int],
+        sources: Sequence[int],
+        fill: float,
+        resampling: str,
+        dtype: np.dtype,
+    ) -> tuple:
+        """Pixels (rows, cols, bands) and where there is data, of a window of the grid, by gdal.Warp."""
+        gdal = self.gdal
+        row, col, rows, cols = window
+        plain = (rows, cols) == size  # then all of the grid is warped, so that a pixel is the same in all windows
+        shape = (grid.rows, grid.cols) if plain else size
+        out_to_grid = IDENTITY if plain else (col, cols / size[1], 0, row, 0, rows / size[0])
+        one_crs = self.one_crs(grid)
+        # Pixels of the raster under one of the output, at the raster's middle.
+        if one_crs:
+            to_source = _pixels_to_pixels(grid.transform, self.grid.transform)
+            across, down = abs(to_source[1]) + abs(to_source[2]), abs(to_source[4]) + abs(to_source[5])
+        else:
+            across, down = self._footprint(grid)
+        across, down = across * abs(out_to_grid[1]), down * abs(out_to_grid[5])
+        level, best = -1, 1.0
+        scale = (1.0, 1.0)  # rows and columns of the raster per one of the overview
+        for i in range(0 if resampling == "nearest" else self.imagery[0].GetOverviewCount()):
+            overview = self.imagery[0].GetOverview(i)
+            factor = self.grid.rows / overview.YSize, self.grid.cols / overview.XSize
+            usable = not self.masked or overview.GetMaskFlags() & gdal.GMF_PER_DATASET
+            if usable and factor[0] <= down * 1.01 and factor[1] <= across * 1.01 and factor[0] * factor[1] > best:
+                level, best, scale = i, factor[0] * factor[1], factor
+        source = gdal.OpenEx(self.path, open_options=[f"OVERVIEW_LEVEL={level}"] if level >= 0 else [])
+        numbers = [self.imagery[b].GetBand() for b in sources] + ([self.alpha.GetBand()] if self.alpha else [])
+        source = gdal.Translate("", source, format="VRT", bandList=numbers)
+        types = dict(zip(DTYPES, (gdal.GDT_Byte, gdal.GDT_UInt16, gdal.GDT_Int16, gdal.GDT_Float32)))
+        target = gdal.GetDriverByName("MEM").Create("", shape[1], shape[0], len(sources) + 1, types[dtype.name])
+        target.GetRasterBand(len(sources) + 1).SetColorInterpretation(gdal.GCI_AlphaBand)
+        if one_crs:
+            to_level = (0, 1 / scale[1], 0, 0, 0, 1 / scale[0])
+            place = _compose(_compose(to_level, to_source), out_to_grid)
+            transformer = ["SRC_METHOD=NO_GEOTRANSFORM"]
+        else:
+            place = _compose(grid.transform, out_to_grid)
+            transformer = [f"SRC_SRS={self.grid.crs}", f"DST_SRS={grid.crs}"]
+        target.SetGeoTransform(place)
+        for b in range(len(sources)):
+            target.GetRasterBand(b + 1).Fill(float(fill))
+        bands = [self.imagery[b] for b in sources]
+        nodata = [b.GetNoDataValue() for b in bands]
+        if any(v is not None for v in nodata) or bands[0].DataType in (gdal.GDT_Float32, gdal.GDT_Float64):
+            absent = "nan" if bands[0].DataType in (gdal.GDT_Float32, gdal.GDT_Float64) else "-1.1e20"
+            nodata = " ".join(absent if v is None else repr(v) for v in nodata)
+        else:
+            nodata = None
+        gdal.Warp(
+            target,
+            source,
+            resampleAlg={"nearest": "near"}.get(resampling, resampling),
+            errorThreshold=0,
+            srcNodata=nodata,
+            transformerOptions=transformer,
+            overviewLevel="NONE",
+            warpOptions=[
+                f"INIT_DEST={float(fill)!r}",
+                "UNIFIED_SRC_NODATA=NO",
+                f"XSCALE={1 / (across * (1 / scale[1]))!r}",
+                f"YSCALE={1 / (down * (1 / scale[0]))!r}",
+                "SAMPLE_GRID=YES",
+            ],
+        )
+        found = target.ReadAsArray().transpose(1, 2, 0)
+        if plain:
+            found = np.pad(found, [(rows, rows), (cols, cols), (0, 0)])[rows + row :, cols + col :][:rows, :cols]
+        pixels, data = found[..., :-1], found[..., -1] != 0
+        return pixels, data & ~np.isnan(pixels).all(axis=-1) if pixels.dtype.kind == "f" else data
+
+    def _footprint(self, grid: Grid) -> tuple[float, float]:
+        """Columns and rows of the raster under the pixel of a grid in another CRS, around the raster's middle."""
+        gdal = self.gdal
+        blank = gdal.GetDriverByName("MEM").Create("", 1, 1, 0)
+        blank.SetGeoTransform(grid.transform)
+        options = [f"SRC_SRS={self.grid.crs}", f"DST_SRS={grid.crs}"]
+        transformer = gdal.Transformer(self.dataset, blank, options)
+        _, (x, y, _) = transformer.TransformPoint(False, self.grid.cols / 2, self.grid.rows / 2)
+        at = [transformer.TransformPoint(True, x + dx, y + dy)[1] for dx, dy in ((0, 0), (1, 0), (0, 1))]
+        across, down = (abs(at[1][k] - at[0][k]) + abs(at[2][k] - at[0][k]) for k in (0, 1))
+        return across, down
+
+
+def _compose(outer: Sequence[float], inner: Sequence[float]) -> tuple[float, ...]:
+    """First `inner`, then `outer`, both GDAL's six numbers."""
+    a, b = outer, inner
+    return (
+        *(a[0] + a[1] * b[0] + a[2] * b[3], a[1] * b[1] + a[2] * b[4], a[1] * b[2] + a[2] * b[5]),
+        *(a[3] + a[4] * b[0] + a[5] * b[3], a[4] * b[1] + a[5] * b[4], a[4] * b[2] + a[5] * b[5]),
+    )
+
+
+def _pixels_to_pixels(b: Sequence[float], a: Sequence[float]) -> tuple[float, ...]:
+    """Pixels of a grid with transform b as pixels of one with transform a."""
+    d = a[1] * a[5] - a[2] * a[4]
+    inverse = (0, a[5] / d, -a[2] / d, 0, -a[4] / d, a[1] / d)
+    return _compose(inverse, (b[0] - a[0], b[1], b[2], b[3] - a[3], b[4], b[5]))
+
+
 def cases() -> list[tuple[str, dict]]:
-    """(name, arguments) for the parity test and the benchmark: tiled, striped, odd-sized, off-edge, stacked, masked."""
+    """(name, arguments) for the parity test: tiled, striped, odd, off-edge, stacked, masked, coarser, stretched."""
     from osgeo import gdal
 
     gdal.UseExceptions()
@@ -228,6 +485,11 @@ def cases() -> list[tuple[str, dict]]:
     found = [(name, {"images": path, "windows": windows, "valid": True}) for name, path in paths.items()]
     both = [paths["uint8_tiled"], paths["uint16_strips_lzw"]]
     found.append(("stacked", {"images": both, "windows": windows, "bands": [6, 1, 3, 0], "fill": 9, "valid": True}))
+    found.append(("coarser", {"images": paths["uint8_tiled"], "windows": windows, "gsd": 1.7, "valid": True}))
+    mixed = windows.copy()
+    mixed[::2, 2:] = 90, 31
+    options = {"images": both, "windows": mixed, "size": (40, 50), "resampling": "average", "valid": True}
+    found.append(("stretched", options))
     return found
 
 
@@ -235,18 +497,41 @@ def _paths(images: str | Sequence[str]) -> list[str]:
     return [str(images)] if isinstance(images, str) or hasattr(images, "__fspath__") else [str(i) for i in images]
 
 
-def _windows(windows: np.ndarray, out: np.ndarray | None) -> tuple[np.ndarray, int, int]:
+def _windows(
+    windows: np.ndarray, size: int | tuple[int, int] | None, out: np.ndarray | None
+) -> tuple[np.ndarray, int, int]:
+    """Windows as int64 (n, 4), and the rows and columns of every output."""
     windows = np.asarray(windows)
+    if size is not None:
+        rows, cols = (operator.index(v) for v in ((size, size) if np.ndim(size) == 0 else size))
+        if rows <= 0 or cols <= 0:
+            raise ValueError(f"size: expected positive rows and columns, got {size}")
     if windows.size == 0:
-        windows = np.empty((0, 4), np.int64)
-        return windows, *(out.shape[1:3] if out is not None and out.ndim == 4 else (0, 0))
+        if size is None:
+            rows, cols = out.shape[1:3] if out is not None and out.ndim == 4 else (0, 0)
+        return np.empty((0, 4), np.int64), rows, cols
     if windows.ndim != 2 or windows.shape[1] != 4 or windows.dtype.kind not in "iu":
         raise ValueError(f"windows: expected integers (n, 4), got {windows.dtype} {windows.shape}")
     windows = np.ascontiguousarray(windows, np.int64)
-    rows, cols = (int(v) for v in windows[0, 2:])
-    if rows <= 0 or cols <= 0 or (windows[:, 2:] != (rows, cols)).any():
-        raise ValueError("windows: rows and cols must be positive and the same in all windows of a call")
+    if (windows[:, 2:] <= 0).any() or (np.abs(windows) > FARTHEST).any():
+        raise ValueError("windows: rows and cols must be positive, and all numbers within 2^31")
+    if size is None:
+        rows, cols = (int(v) for v in windows[0, 2:])
+        if (windows[:, 2:] != (rows, cols)).any():
+            raise ValueError("windows: rows and cols must be the same in all windows of a call without `size`")
     return windows, rows, cols
+
+
+def _convert(pixels: np.ndarray, out: np.ndarray, fill: float) -> None:
+    """Write `pixels` to `out`, of an integer dtype: rounded (halves to even), clipped to its range, NaN as `fill`."""
+    limits = np.iinfo(out.dtype)
+    low, high = limits.min, limits.max
+    if pixels.dtype.kind == "f":
+        pixels = np.where(np.isnan(pixels), pixels.dtype.type(fill), np.rint(pixels))
+    else:  # bounds beyond its own dtype are none
+        own = np.iinfo(pixels.dtype)
+        low, high = max(low, own.min), min(high, own.max)
+    np.copyto(out, np.clip(pixels, low, high), casting="unsafe")
 
 
 def _holds(dtype: np.dtype, value: float) -> bool:

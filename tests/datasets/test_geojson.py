@@ -100,8 +100,12 @@ def test_two_scenes_of_one_id(workplace):
 def test_stacked_bands_on_two_grids(workplace):
     image(workplace, "a.tif", 2)
     image(workplace, "b.tif", 1, rows=19)
-    with pytest.raises(ValueError, match=r"b\.tif"):
-        run(workplace, scenes=[{"images": ["a.tif", "b.tif"]}])
+    shapes(workplace, "a.geojson", class_id=0)
+    scenes = run(workplace, scenes=[{"images": ["a.tif", "b.tif"], "labels": "a.geojson"}])
+    assert (scenes[0].rows, scenes[0].cols, scenes[0].bands) == (20, 24, 3)  # the first one's grid
+    image(workplace, "b.tif", 1, rows=19, crs=None)
+    with pytest.raises(ValueError, match=r"b\.tif: has 19 x 24 pixels, not 20 x 24"):
+        run(workplace, scenes=[{"images": ["a.tif", "b.tif"], "labels": "a.geojson"}])
 
 
 def test_missing_files(workplace):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import http.server
 import os
+import re
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from osgeo import gdal
+from osgeo import gdal, osr
 
 from rvkernels.ops import tile
 
@@ -26,7 +31,9 @@ def noise(rows: int, cols: int, bands: int, dtype: str = "uint8") -> np.ndarray:
     return np.random.default_rng(rows + cols + bands).integers(0, 250, (rows, cols, bands)).astype(dtype)
 
 
-def write(path: Path, array: np.ndarray, options=TILED, nodata=None, alpha=False, driver="GTiff", geo=None) -> str:
+def write(
+    path: Path, array: np.ndarray, options=TILED, nodata=None, alpha=False, driver="GTiff", geo=None, epsg=None
+) -> str:
     bands = array.shape[2]
     memory = gdal.GetDriverByName("MEM").Create("", array.shape[1], array.shape[0], bands, TYPES[array.dtype.name])
     for b in range(bands):
@@ -38,6 +45,10 @@ def write(path: Path, array: np.ndarray, options=TILED, nodata=None, alpha=False
             band.SetColorInterpretation(gdal.GCI_AlphaBand)
     if geo is not None:
         memory.SetGeoTransform(geo)
+    if epsg is not None:
+        reference = osr.SpatialReference()
+        reference.ImportFromEPSG(epsg)
+        memory.SetSpatialRef(reference)
     gdal.GetDriverByName(driver).CreateCopy(str(path), memory, 0, list(options)).FlushCache()
     return str(path)
 
@@ -207,7 +218,7 @@ def test_stack_of_rasters_and_band_order(tmp_path):
     ("array", "geo", "says"),
     [
         (noise(91, 80, 1), None, "has 91 x 80 pixels, not 90 x 80"),
-        (noise(90, 80, 1), (5, 1, 0, 0, 0, -1), "another geotransform"),
+        (noise(90, 80, 1), (5, 1, 0, 0, 0, -1), "has another geotransform"),
     ],
 )
 def test_stack_on_another_grid_is_refused(tmp_path, array, geo, says):
@@ -331,6 +342,428 @@ def test_many_refuses_what_differs(tmp_path):
     with pytest.raises(ValueError, match=r"bad\.zip/a\.png: not a raster") as error:
         tile.read_many([f"/vsizip/{tmp_path}/bad.zip/a.png"])
     assert "vsimem" not in str(error.value)
+
+
+# Grids
+
+UTM = (500000.0, 0.5, 0.0, 4000000.0, 0.0, -0.5)
+METHODS = {"nearest": "near", "bilinear": "bilinear", "cubic": "cubic", "average": "average"}
+
+
+def overviews(path: str, *factors: int) -> str:
+    gdal.Open(path, gdal.GA_Update).BuildOverviews("AVERAGE", list(factors))
+    return path
+
+
+def whole(raster: tile.Raster, **options) -> np.ndarray:
+    return raster.read(np.array([[0, 0, raster.rows, raster.cols]]), **options)
+
+
+@pytest.mark.parametrize("gsd", [0.3, 0.8, 1.0, 1.7, 2.0, 6.0])
+@pytest.mark.parametrize("resampling", METHODS)
+def test_another_pixel_size_equals_gdalwarp(resampling, gsd):
+    path = overviews(write("/vsimem/gsd.tif", noise(300, 260, 3), geo=UTM, epsg=32632), 2, 4)
+    raster = tile.Raster(path, gsd=gsd, resampling=resampling)
+    level = {True: -1, gsd >= 1: 0, gsd >= 2: 1}[True] if resampling != "nearest" else -1
+    source = gdal.OpenEx(path, open_options=[f"OVERVIEW_LEVEL={level}"] if level >= 0 else [])
+    t = raster.grid.transform
+    bounds = (t[0], t[3] + raster.rows * t[5], t[0] + raster.cols * t[1], t[3])
+    expected = gdal.Warp(
+        "", source, format="MEM", outputBounds=bounds, width=raster.cols, height=raster.rows, dstAlpha=True,
+        resampleAlg=METHODS[resampling], errorThreshold=0, overviewLevel="NONE",
+    ).ReadAsArray()  # fmt: skip
+    image, valid = whole(raster, valid=True)
+    # gdalwarp takes coordinates through the map and the kernels' scale from the extent: sums round differently.
+    difference = np.abs(image[0].astype(int) - expected[:3].transpose(1, 2, 0))
+    assert difference.max() <= (0 if resampling == "nearest" else 1)
+    np.testing.assert_array_equal(valid[0], expected[3] > 0)
+
+
+@pytest.mark.parametrize("resampling", METHODS)
+@pytest.mark.parametrize("gsd", [None, 0.4, 1.3, 5.0])
+def test_resampled_windows_equal_the_reference(resampling, gsd):
+    """A coarser raster with nodata, one with a mask and overviews, and one of another CRS, on the first one's grid."""
+    one = overviews(write("/vsimem/one.tif", noise(300, 260, 3), geo=UTM, epsg=32632), 2, 4)
+    array = noise(90, 80, 2, "uint16")
+    array[10:20, 5:30] = 3
+    array[50, 50, 0] = 3
+    two = write("/vsimem/two.tif", array, geo=(499990.0, 2.0, 0, 4000004.0, 0, -2.0), epsg=32632, nodata=3)
+    warped = gdal.Warp("/vsimem/degrees.tif", one, dstSRS="EPSG:4326", width=150, height=140)
+    geo = warped.GetGeoTransform()
+    del warped
+    array = noise(140, 150, 1, "float32")
+    array[30:50, 60:70] = np.nan
+    three = write("/vsimem/three.tif", array, geo=geo, epsg=4326)
+    windows = np.array([[-10, -20, 60, 50], [30, 20, 60, 50], [50, 60, 60, 50], [1000, 1000, 60, 50]])
+    sizes = np.array([[-10, -20, 60, 50], [20, 10, 30, 25], [40, 30, 130, 45], [0, 0, 300, 260]])
+    for images, out in (([one, two], None), ([three, one], None), ([one, three], np.float32), (two, np.float32)):
+        raster = tile.Raster(images, gsd=None if images[0] == three else gsd, resampling=resampling)
+        for places, size in ((windows, None), (sizes, (60, 50))):
+            options = {"size": size, "dtype": out, "valid": True, "fill": 9}
+            got = raster.read(places, threads=2, **options)
+            expected = raster.read(places, kernel="reference", **options)
+            np.testing.assert_array_equal(got[1], expected[1])
+            if out is np.float32:
+                np.testing.assert_allclose(got[0], expected[0], rtol=1e-5)
+            else:
+                np.testing.assert_allclose(got[0].astype(float), expected[0].astype(float), atol=1, equal_nan=True)
+
+
+def test_alpha_and_mask_on_another_grid():
+    array = noise(80, 90, 4)
+    array[..., 3] = 255
+    array[10:30, 20:50, 3] = 0
+    alpha = write("/vsimem/alpha.tif", array, (*TILED, "ALPHA=YES"), alpha=True, geo=(0, 1, 0, 80, 0, -1))
+    masked = write("/vsimem/masked.tif", array[..., :3], geo=(0, 1, 0, 80, 0, -1))
+    dataset = gdal.Open(masked, gdal.GA_Update)
+    dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
+    dataset.GetRasterBand(1).GetMaskBand().WriteArray(array[..., 3])
+    del dataset
+    for path in (alpha, masked):
+        raster = tile.Raster(path, gsd=2, resampling="average")
+        image, valid = whole(raster, valid=True, fill=77)
+        expected = np.ones((40, 45), np.uint8)
+        expected[5:15, 10:25] = 0
+        np.testing.assert_array_equal(valid[0], expected)
+        assert (image[0][expected == 0] == 77).all()
+        mean = array[..., :3].reshape(40, 2, 45, 2, 3).mean(axis=(1, 3))
+        assert np.abs(image[0].astype(float) - mean)[expected == 1].max() <= 0.5
+
+
+def test_overviews_without_their_mask_are_not_used(tmp_path):
+    path = write(tmp_path / "unmasked.tif", noise(256, 256, 1), geo=UTM)
+    gdal.Open(path).BuildOverviews("AVERAGE", [2])  # opened for reading: they go to a file of their own
+    dataset = gdal.Open(path, gdal.GA_Update)
+    gdal.SetConfigOption("GDAL_TIFF_INTERNAL_MASK", "YES")
+    dataset.CreateMaskBand(gdal.GMF_PER_DATASET)
+    gdal.SetConfigOption("GDAL_TIFF_INTERNAL_MASK", None)
+    mask = np.full((256, 256), 255, np.uint8)
+    mask[:128] = 0
+    dataset.GetRasterBand(1).GetMaskBand().WriteArray(mask)
+    del dataset
+    for kernel in ("cpp", "reference"):
+        valid = whole(tile.Raster(path, gsd=1.0), valid=True, kernel=kernel)[1]
+        assert valid[0, :63].max() == 0
+        assert valid[0, 65:].min() == 1
+
+
+def test_a_map_function_keeps_its_place_in_another_crs():
+    """Pixels that hold a smooth function of longitude and latitude hold it in UTM too: no half-pixel shift."""
+    lon, lat = (9.0, 1e-5), (36.0, -1e-5)
+    cols, rows = 900, 800
+    x, y = (start + step * (np.arange(n) + 0.5) for (start, step), n in ((lon, cols), (lat, rows)))
+    value = (np.sin((x - 9) * 2000)[None] * 100 + (y - 36)[:, None] * 20000).astype(np.float32)
+    degrees = write("/vsimem/map.tif", value[..., None], geo=(*(9.0, 1e-5, 0), *(36.0, 0, -1e-5)), epsg=4326)
+    blank = write("/vsimem/utm.tif", noise(300, 320, 1), geo=(500100.0, 1.5, 0, 3983800.0, 0, -1.5), epsg=32632)
+    got, valid = whole(tile.Raster([blank, degrees], resampling="cubic"), bands=[1], valid=True)
+    assert valid.all()
+    move = osr.CoordinateTransformation(*(tile_crs(code) for code in (32632, 4326)))
+    for row, col in ((0, 0), (10, 300), (150, 160), (299, 319)):
+        px, py, _ = move.TransformPoint(500100 + 1.5 * (col + 0.5), 3983800 - 1.5 * (row + 0.5))
+        expected = np.sin((px - 9) * 2000) * 100 + (py - 36) * 20000
+        assert abs(got[0, row, col, 0] - expected) < 0.05  # a shift of half a pixel would be 1
+
+
+def tile_crs(code: int) -> osr.SpatialReference:
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(code)
+    reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    return reference
+
+
+def test_a_given_grid():
+    array = noise(90, 80, 2)
+    path = write("/vsimem/given.tif", array, geo=UTM, epsg=32632)
+    grid = tile.Grid(30, 20, (500010.0, 0.5, 0, 3999980.0, 0, -0.5), "EPSG:32632")
+    raster = tile.Raster(path, grid=grid)
+    assert (raster.rows, raster.cols) == (30, 20)
+    np.testing.assert_array_equal(whole(raster)[0], array[40:70, 20:40])
+    # Off the grid there is nothing, also where the raster has pixels.
+    image, valid = raster.read(np.array([[-5, -5, 40, 30]]), valid=True, fill=7, size=(80, 60))
+    assert (image[0, :10] == 7).all()
+    assert valid[0].sum() == 60 * 40
+    assert (image[0, 10:70, 10:50] != 7).mean() > 0.9
+    south_up = tile.Grid(30, 20, (500010.0, 0.5, 0, 3999965.0, 0, 0.5), "EPSG:32632")
+    np.testing.assert_array_equal(whole(tile.Raster(path, grid=south_up))[0], array[40:70, 20:40][::-1])
+
+
+def test_grids_of_another_pixel_size():
+    grid = tile.Grid(90, 80, UTM, "EPSG:32632")
+    assert grid.at(1) == tile.Grid(45, 40, (500000.0, 1.0, 0, 4000000.0, 0, -1.0), "EPSG:32632")
+    assert (grid.at((0.7, 100)).rows, grid.at((0.7, 100)).cols) == (64, 1)
+    for gsd in (0, -1, (1, 0), float("nan")):
+        with pytest.raises(ValueError, match="gsd: expected a positive number"):
+            grid.at(gsd)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc/self/io")
+def test_coarse_pixels_are_read_from_overviews(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (2048, 2048, 3)).astype(np.uint8)
+    path = overviews(write(tmp_path / "a.tif", array, (*TILED, "BLOCKXSIZE=256"), geo=UTM), 2, 4, 8)
+    plain = write(tmp_path / "b.tif", array, geo=UTM)
+    script = """
+import sys
+import numpy as np
+from rvkernels.ops import tile
+def read_bytes():
+    return int(open("/proc/self/io").readline().split()[1])
+for path in sys.argv[1:]:
+    before = read_bytes()
+    raster = tile.Raster(path, gsd=4.0)
+    raster.read(np.array([(r, c, 64, 64) for r in range(0, 256, 32) for c in range(0, 256, 32)]))
+    tile.Raster(path).read(np.array([[0, 0, 2048, 1024], [0, 1024, 2048, 1024]]), size=128)
+    print(read_bytes() - before)
+"""
+    command = [sys.executable, "-c", script, path, plain]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    few, many = map(int, run.stdout.split())
+    assert few < 1_500_000  # overviews of 256 x 256 x 3 values, and the headers
+    assert many > 11_000_000
+
+
+# Windows of other sizes than their output
+
+
+def test_stretched_windows_follow_the_formula():
+    array = noise(200, 180, 3)
+    path = write("/vsimem/stretch.tif", array)
+    windows = np.array([[10, 20, 40, 60], [100, 60, 80, 120], [33, 41, 20, 30], [150, 120, 47, 53]])
+    got = tile.read(path, windows, size=(40, 60), resampling="nearest")
+    for image, (row, col, rows, cols) in zip(got, windows):
+        y = np.floor(row + (np.arange(40) + 0.5) * rows / 40 + 1e-9).astype(int)
+        x = np.floor(col + (np.arange(60) + 0.5) * cols / 60 + 1e-9).astype(int)
+        np.testing.assert_array_equal(image, array[y][:, x])
+    got = tile.read(path, windows, size=(40, 60), resampling="average", dtype="float32")
+    np.testing.assert_array_equal(got[0], array[10:50, 20:80])
+    mean = array[100:180, 60:180].reshape(40, 2, 60, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(got[1], mean, rtol=1e-6)
+    got = tile.read(path, windows[2:3], size=(40, 60), dtype="float32")  # bilinear, twice as fine
+    a, y, x = array.astype(float), 33 + (np.arange(40) + 0.5) / 2 - 0.5, 41 + (np.arange(60) + 0.5) / 2 - 0.5
+    r, c, fr, fc = np.floor(y).astype(int), np.floor(x).astype(int), y % 1, x % 1
+    upper = a[r][:, c] * (1 - fc)[None, :, None] + a[r][:, c + 1] * fc[None, :, None]
+    lower = a[r + 1][:, c] * (1 - fc)[None, :, None] + a[r + 1][:, c + 1] * fc[None, :, None]
+    expected = upper * (1 - fr)[:, None, None] + lower * fr[:, None, None]
+    np.testing.assert_allclose(got[0], expected, rtol=1e-5)
+
+
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+@hypothesis.given(data=st.data())
+def test_windows_of_any_sizes(data):
+    """Equal to the reference, and each the same alone as among others; nearest, where no rounding interferes."""
+    draw = data.draw
+    array = noise(70, 60, 2, "int16")
+    path = write("/vsimem/sizes.tif", array, nodata=draw(st.sampled_from([None, 3])))
+    place, length = st.integers(-40, 90), st.integers(1, 60)
+    windows = np.array(draw(st.lists(st.tuples(place, place, length, length), min_size=1, max_size=6)), np.int64)
+    size = draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    options = {
+        "size": size,
+        "resampling": "nearest",
+        "valid": True,
+        "fill": 8,
+        "bands": draw(st.sampled_from([[0], [1, 0]])),
+    }
+    got = tile.read(path, windows, threads=2, **options)
+    alone = [tile.read(path, w[None], **options) for w in windows]
+    for k, expected in enumerate(tile.read(path, windows, kernel="reference", **options)):
+        np.testing.assert_array_equal(got[k], expected)
+        np.testing.assert_array_equal(got[k], np.concatenate([a[k] for a in alone]))
+
+
+def test_size_is_checked(tmp_path):
+    path = write(tmp_path / "a.tif", noise(30, 30, 3))
+    for size in (0, (3, 0), (-1, 3)):
+        with pytest.raises(ValueError, match="size: expected positive"):
+            tile.read(path, np.array([[0, 0, 8, 8]]), size=size)
+    assert tile.read(path, np.empty((0, 4), np.int64), size=8).shape == (0, 8, 8, 3)
+    with pytest.raises(ValueError, match="resampling: no 'lanczos'"):
+        tile.read(path, np.array([[0, 0, 8, 8]]), size=4, resampling="lanczos")
+    with pytest.raises(ValueError, match="gsd: give it or the grid"):
+        tile.Raster(path, gsd=2, grid=tile.Grid(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("geo", "epsg", "says"),
+    [
+        ((900000.0, 1, 0, 4000000.0, 0, -1), 32632, "has no pixel on the grid of 90 x 80"),
+        ((9.0, 1e-5, 0, 36.0, 0, -1e-5), None, "than .*one scene must share a grid, or all say where they lie"),
+        ((900000.0, 1, 0, 4000000.0, 0, -1), 4326, "has no pixel on|no place"),
+    ],
+)
+def test_a_raster_from_elsewhere_is_refused(tmp_path, geo, epsg, says):
+    paths = [
+        write(tmp_path / "a.tif", noise(90, 80, 1), geo=UTM, epsg=32632),
+        write(tmp_path / "b.tif", noise(90, 80, 1), geo=geo, epsg=epsg),
+    ]
+    with pytest.raises(ValueError, match=rf"b\.tif: .*({says})"):
+        tile.Raster(paths)
+
+
+# Dtypes
+
+
+def test_a_narrower_dtype_rounds_and_clips(tmp_path):
+    values = np.array([[-3.0, -0.5, 0.5, 1.5, 254.5, 255.4, 300, np.nan, np.inf, -np.inf]], np.float32)
+    path = write(tmp_path / "a.tif", values[..., None], ())
+    window = np.array([[0, 0, 1, 11]])
+    for kernel in ("cpp", "reference"):
+        got = tile.read(path, window, dtype="uint8", fill=7, kernel=kernel)
+        assert got.dtype == np.uint8
+        assert got[0, 0, :, 0].tolist() == [0, 0, 0, 2, 254, 255, 255, 7, 255, 0, 7]
+    signed = write(
+        tmp_path / "b.tif", np.array([[-9999, -1, 0, 255, 256, 32767]], np.int16)[..., None], (), nodata=-9999
+    )
+    got, valid = tile.read(signed, np.array([[0, 0, 1, 6]]), dtype="uint8", valid=True)
+    assert got[0, 0, :, 0].tolist() == [0, 0, 0, 255, 255, 255]
+    assert valid[0, 0].tolist() == [0, 1, 1, 1, 1, 1]  # what is clipped to 0 is no nodata
+    wide = write(tmp_path / "c.tif", np.array([[0, 32767, 32768, 65535]], np.uint16)[..., None], ())
+    out = np.empty((1, 1, 4, 1), np.int16)
+    assert tile.read(wide, np.array([[0, 0, 1, 4]]), dtype="int16", out=out) is out
+    assert out.ravel().tolist() == [0, 32767, 32767, 32767]
+    assert tile.read(wide, np.array([[0, 0, 1, 4]]), dtype="float32").ravel().tolist() == [0, 32767, 32768, 65535]
+    with pytest.raises(ValueError, match=r"dtype: expected uint8, .*, got float64"):
+        tile.read(wide, np.array([[0, 0, 1, 4]]), dtype="float64")
+    with pytest.raises(ValueError, match="out: expected dtype uint8"):
+        tile.read(wide, np.array([[0, 0, 1, 4]]), dtype="uint8", out=out)
+
+
+# Where files lie
+
+
+class Server(http.server.SimpleHTTPRequestHandler):
+    """Files of one folder, also in parts (Range), as object stores serve them."""
+
+    protocol_version = "HTTP/1.1"
+    served: ClassVar[list[int]] = []
+
+    def log_message(self, *args) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = Path(self.directory) / self.path.lstrip("/").split("?")[0]
+        if not path.is_file():
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        data = path.read_bytes()
+        wanted = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        first, last = (int(wanted[1]), int(wanted[2] or len(data) - 1)) if wanted else (0, len(data) - 1)
+        part = data[first : last + 1]
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        if self.command == "GET":
+            self.served.append(len(part))
+            self.wfile.write(part)
+
+
+@pytest.fixture
+def server(tmp_path):
+    def handler(*args):
+        return Server(*args, directory=str(tmp_path))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        Server.served.clear()
+        yield running.server_address[1]
+        running.shutdown()
+        thread.join()
+
+
+def test_over_http_and_from_an_object_store(tmp_path, server):
+    array = np.random.default_rng(3).integers(0, 256, (1024, 1024, 3)).astype(np.uint8)
+    options = ("BLOCKSIZE=128", "COMPRESS=DEFLATE", "OVERVIEW_RESAMPLING=AVERAGE")
+    (tmp_path / "bucket").mkdir()
+    path = write(tmp_path / "bucket/cog.tif", array, options, driver="COG", geo=UTM)
+    store = {
+        "AWS_S3_ENDPOINT": f"127.0.0.1:{server}",
+        "AWS_NO_SIGN_REQUEST": "YES",
+        "AWS_HTTPS": "NO",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    }
+    windows = np.array([[100, 60, 64, 64], [300, 500, 64, 64]])
+    coarse = tile.Raster(path, gsd=2.0).read(windows[:1])
+    for name, value in store.items():
+        gdal.SetConfigOption(name, value)
+    try:
+        for url in (f"/vsicurl/http://127.0.0.1:{server}/bucket/cog.tif", "/vsis3/bucket/cog.tif"):
+            Server.served.clear()
+            got = tile.read(url, windows, threads=2)
+            for image, (row, col, rows, cols) in zip(got, windows):
+                np.testing.assert_array_equal(image, array[row : row + rows, col : col + cols])
+            np.testing.assert_array_equal(tile.Raster(url, gsd=2.0).read(windows[:1]), coarse)
+            assert 0 < sum(Server.served) < 0.3 * os.path.getsize(path)
+        with pytest.raises((FileNotFoundError, ValueError), match=r"none\.tif"):
+            tile.Raster(f"/vsicurl/http://127.0.0.1:{server}/bucket/none.tif")
+    finally:
+        for name in store:
+            gdal.SetConfigOption(name, None)
+
+
+def test_gzip(tmp_path):
+    array = noise(150, 130, 3)
+    path = write(tmp_path / "a.tif", array)
+    with gzip.open(tmp_path / "a.tif.gz", "wb") as packed:
+        packed.write(Path(path).read_bytes())
+    got = tile.read(f"/vsigzip/{tmp_path}/a.tif.gz", grid(150, 130, 32, 16), threads=2)
+    np.testing.assert_array_equal(got, tile.read(path, grid(150, 130, 32, 16)))
+
+
+def test_mosaic_of_differently_blocked_files(tmp_path):
+    array = noise(200, 300, 3)
+    array[:, 250:] = 0
+    layouts = (TILED, ("COMPRESS=LZW", "BLOCKYSIZE=7"), ("TILED=YES", "BLOCKXSIZE=16", "BLOCKYSIZE=48"))
+    places = ((slice(0, 200), slice(0, 100)), (slice(0, 90), slice(100, 250)), (slice(90, 200), slice(100, 250)))
+    paths = [
+        write(tmp_path / f"{i}.tif", array[rows, cols], options, geo=(cols.start, 1, 0, -rows.start, 0, -1))
+        for i, ((rows, cols), options) in enumerate(zip(places, layouts))
+    ]
+    mosaic = gdal.BuildVRT(str(tmp_path / "all.vrt"), paths, outputBounds=(0, -200, 300, 0), VRTNodata=0, srcNodata=0)
+    mosaic.FlushCache()
+    windows = np.random.default_rng(3).permutation(grid(200, 300, 40, 30))
+    got, valid = tile.read(str(tmp_path / "all.vrt"), windows, valid=True, threads=2)
+    for image, mask, (row, col, rows, cols) in zip(got, valid, windows):
+        part = array[row : row + rows, col : col + cols]
+        np.testing.assert_array_equal(image, part)
+        np.testing.assert_array_equal(mask, (part != 0).any(axis=2))
+
+
+def test_cog_with_mask_and_overviews(tmp_path):
+    array = noise(512, 512, 3)
+    plain = gdal.Open(write("/vsimem/cog_source.tif", array, geo=UTM), gdal.GA_Update)
+    plain.CreateMaskBand(gdal.GMF_PER_DATASET)
+    mask = np.full((512, 512), 255, np.uint8)
+    mask[128:256, 64:320] = 0
+    plain.GetRasterBand(1).GetMaskBand().WriteArray(mask)
+    path = str(tmp_path / "cog.tif")
+    gdal.GetDriverByName("COG").CreateCopy(path, plain, 0, ["BLOCKSIZE=128", "COMPRESS=DEFLATE"]).FlushCache()
+    _, valid = whole(tile.Raster(path), valid=True)
+    np.testing.assert_array_equal(valid[0], mask > 0)
+    _, valid = whole(tile.Raster(path, gsd=1.0, resampling="average"), valid=True)
+    np.testing.assert_array_equal(valid[0], mask[::2, ::2] > 0)
+
+
+def test_palette_values_are_read_as_they_are(tmp_path):
+    path = write(tmp_path / "a.png", noise(40, 50, 1) % 3, (), driver="PNG")
+    dataset = gdal.Translate("", path, format="MEM")
+    table = gdal.ColorTable()
+    for value in range(3):
+        table.SetColorEntry(value, (value * 100, 0, 0, 255))
+    dataset.GetRasterBand(1).SetColorTable(table)
+    coloured = str(tmp_path / "b.png")
+    gdal.GetDriverByName("PNG").CreateCopy(coloured, dataset).FlushCache()
+    np.testing.assert_array_equal(whole(tile.Raster(coloured))[0], noise(40, 50, 1) % 3)
+    half = whole(tile.Raster(coloured, gsd=2, resampling="nearest"))[0]
+    np.testing.assert_array_equal(half, (noise(40, 50, 1) % 3)[1::2, 1::2])
 
 
 def test_one_object_serves_several_threads(tmp_path):
