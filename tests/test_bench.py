@@ -365,11 +365,15 @@ def test_a_wrong_result_ends_in_another_exit_code_after_the_rest(kernels, tmp_pa
     assert "wrong: Arrays are not equal" in capsys.readouterr().out
 
 
-def test_a_missing_library_is_in_the_record_of_the_run(kernels, tmp_path):
-    kernels.cases = [case(Peer("lost", "absent:any", differs="x"))]
+def test_a_missing_library_is_told_once_and_in_the_record_of_the_run(kernels, tmp_path, capsys):
+    kernels.cases = [case(Peer("lost", "absent:any", differs="x"))] * 2
     assert kernels.run("--quick", "--only", "double", "--threads", "1") == 0
     missing = json.loads((tmp_path / "out/machine.json").read_text())["missing"]
-    assert missing == {"absent": "ModuleNotFoundError: No module named 'a_library_that_is_not_there'"}
+    reason = "ModuleNotFoundError: No module named 'a_library_that_is_not_there'"
+    assert missing == {"absent": reason}
+    first, last = capsys.readouterr().err.splitlines()  # the reason only once
+    assert first == f"peers of absent are left out: {reason}"
+    assert last.startswith("2 timings in ")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
             record["failed"] = str(error)
     processes.forget()
     for peer, reason in lost.items():
-        LOG.info("%s, %s threads: %s is left out: %s", case, threads or "all", peer.name, reason)
+        if reason not in processes.told:
+            LOG.info("%s, %s threads: %s is left out: %s", case, threads or "all", peer.name, reason)
     record["peers"] = [
         {
             "peer": peer.name,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rvkernels.bench import _server
+from rvkernels.progress import LOG
 
 FOLDER = Path(__file__).with_name("peers")
 # Libraries of the interpreter that runs rvkernels; all others have an environment of their own.
@@ -135,11 +136,18 @@ class Processes:
     def __init__(self, *, timeout: float, folder: Path) -> None:
         self._timeout, self._folder = timeout, folder
         self._of: dict[tuple[str, int], Process] = {}
+        self.told: set[str] = set()  # reasons that were logged for all peers of a library
 
     def start(self, wanted: Iterable[tuple[str, int]]) -> None:
-        """Load libraries, given with numbers of threads, side by side."""
-        for process in [self.get(*key) for key in dict.fromkeys(wanted)]:
+        """Load libraries, given with numbers of threads, side by side, and log once which are missing."""
+        missing: dict[str, list[str]] = {}
+        for (library, _), process in [(key, self.get(*key)) for key in dict.fromkeys(wanted)]:
             process.load()
+            if process.failure and process.failure not in self.told:
+                missing.setdefault(process.failure, []).append(library)
+        for reason, libraries in missing.items():
+            self.told.add(reason)
+            LOG.info("peers of %s are left out: %s", ", ".join(sorted(set(libraries))), reason)
 
     def get(self, library: str, threads: int) -> Process:
         key = (library, threads)

@@ -15,7 +15,7 @@ from rvkernels.files import write_json
 from rvkernels.progress import LOG
 from rvkernels.record import environment, machine, software, utc_now
 
-COLUMNS = "{:<12} {:<38} {:>7} {:>10}   {:<28} {:>10} {:>8} {:>9}"
+COLUMNS = "{:<12} {:<44} {:>7} {:>10}   {:<28} {:>10} {:>8} {:>9}"
 
 
 def bench(
