@@ -31,12 +31,11 @@ def buildings(scene: Scene) -> np.ndarray:
 
 def cases(scene: Scene, quick: bool) -> list[Case]:
     mask = (buildings(scene) > 0).view(np.uint8)
-    size = f"{scene.rows:,} x {scene.cols:,}"
     floor = Peer("read uint8, write int32", "numpy:widen")
     return [
         Case(
             kernel="components",
-            name=f"{size} buildings, {connectivity} neighbours",
+            name=f"buildings, {connectivity} neighbours",
             inputs={"mask": mask, "connectivity": connectivity, "statistics": False},
             ours=run_components,
             check=part_as_reference,
@@ -53,7 +52,7 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
     ] + [
         Case(
             kernel="components",
-            name=f"{size} buildings, 4 neighbours, area and box",
+            name="buildings, 4 neighbours, area and box",
             inputs={"mask": mask, "connectivity": 4, "statistics": True},
             ours=run_components,
             check=part_as_reference,
