@@ -1,6 +1,7 @@
 // Decoded blocks that a later read may want again.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -30,6 +31,11 @@ class BlockCache {
     if (found == places_.end()) return nullptr;
     used_.splice(used_.begin(), used_, found->second);
     return found->second->second;
+  }
+
+  bool holds(const Key& key) {
+    std::lock_guard<std::mutex> hold(lock_);
+    return places_.count(key) != 0;
   }
 
   // A buffer of `size` bytes to decode into, for insert(). It may be one that was just forgotten: its pages are there.

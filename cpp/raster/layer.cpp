@@ -247,13 +247,24 @@ void Layer::mark(Worker& w, Quiet& quiet, const Rect& need, const Selection& wan
   w.pixels.valid = valid;
 }
 
+// For how many threads there is something to do: copies out of the cache are too short to start one for.
+int64_t Layer::work(const Visits& visits, const Selection& wanted, int64_t tasks) const {
+  constexpr int64_t kFew = 64;
+  if (!tiff_ || !cache_ || visits.pieces() > kFew) return tasks;
+  int64_t missing = 0;
+  for (int64_t p = 0; p < visits.pieces(); ++p)
+    for (const int64_t plane : planes_of(*tiff_, wanted)) missing += cache_->holds(key(visits.piece(p), plane)) ? 0 : 1;
+  return std::max<int64_t>(1, std::min(tasks, missing));
+}
+
 void Layer::decode(const Visits& visits, const Selection& wanted, int threads, Counts& counts, const Use& use) {
   // Small pieces go to a thread several at a time, so that their bytes are read together.
   const int64_t pieces = visits.pieces();
   const int64_t group = tiff_ ? std::max<int64_t>(1, 65536 / (piece_rows_ * piece_cols_)) : 1;
   const int64_t tasks = (pieces + group - 1) / group;
-  const int workers =
-      sequential(description_.driver) ? 1 : static_cast<int>(std::min<int64_t>(thread_count(threads), tasks));
+  const int workers = sequential(description_.driver)
+                          ? 1
+                          : static_cast<int>(std::min<int64_t>(thread_count(threads), work(visits, wanted, tasks)));
   // What a call larger than the cache reads would only push out what is in it.
   bool keep = false;
   if (tiff_ && cache_ && tiff_->compressed()) {

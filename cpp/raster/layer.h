@@ -67,6 +67,7 @@ class Layer {
   bool decode_tiff(Worker& worker, const Rect& piece, const Rect& need, size_t number, const Selection& wanted,
                    bool keep, Counts& counts);
   void mark(Worker& worker, Quiet& quiet, const Rect& need, const Selection& wanted);
+  int64_t work(const Visits& visits, const Selection& wanted, int64_t tasks) const;
   BlockCache::Key key(const Rect& piece, int64_t plane) const;
 
   std::string path_;

@@ -21,6 +21,7 @@ from rvkernels.registry import suggest
 
 TOLERANCE = 0
 DTYPES = ("uint8", "uint16", "int16", "float32")
+LAYOUTS = ("NHWC", "NCHW")
 RESAMPLING = ("nearest", "bilinear", "cubic", "average")
 IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 FARTHEST = 2**31  # of a window's numbers
@@ -69,6 +70,8 @@ class Raster:
     gsd         pixel size of the grid instead, in units of the first raster's CRS, see Grid.at
     resampling  nearest | bilinear | cubic | average: how rasters on another grid, and windows of another size than
                 their output, are read. Labels want nearest, which alone never makes up values
+    cache_mb    decoded blocks of compressed GeoTIFF are kept for later reads up to so many MiB, the longest unused
+                forgotten first; a read of more than that keeps none. What GDAL decodes is in GDAL's own cache
 
     Rasters on the grid are read as they are. Others are resampled by GDAL's warper with an exact transformer, one pixel
     independent of all others, from the overview whose pixels are just finer than wanted (nearest: always from the
@@ -87,6 +90,7 @@ class Raster:
         grid: Grid | None = None,
         gsd: float | tuple[float, float] | None = None,
         resampling: str = "bilinear",
+        cache_mb: float = 128,
     ):
         self.images = _paths(images)
         if resampling not in RESAMPLING:
@@ -97,7 +101,7 @@ class Raster:
         if gsd is not None:
             first = _raster.describe(self.images[:1], 1)[0]
             grid = Grid(first["rows"], first["cols"], first["transform"], first["crs"]).at(gsd)
-        self._stack = _raster.Stack(self.images, grid=grid, resampling=resampling)
+        self._stack = _raster.Stack(self.images, cache_mb, grid=grid, resampling=resampling)
         self.grid = Grid(*self._stack.grid)
         self.rows: int = self.grid.rows
         self.cols: int = self.grid.cols
@@ -113,6 +117,7 @@ class Raster:
         bands: Sequence[int] | None = None,
         fill: float = 0,
         dtype: str | np.dtype | None = None,
+        layout: str = "NHWC",
         out: np.ndarray | None = None,
         valid: np.ndarray | bool | None = None,
         counts: dict | None = None,
@@ -121,11 +126,14 @@ class Raster:
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """As the function `read`."""
         check_run(kernel, threads)
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout: expected {' or '.join(LAYOUTS)}, got {layout!r}")
         windows, rows, cols = _windows(windows, size, out)
         bands = list(range(self.bands)) if bands is None else [int(b) for b in bands]
         if not bands or min(bands) < 0 or max(bands) >= self.bands:
             raise ValueError(f"bands: expected indices from 0 to {self.bands - 1}, got {bands} ({self.images[0]})")
-        shape = (len(windows), rows, cols, len(bands))
+        area = (len(windows), rows, cols)
+        shape = (*area, len(bands)) if layout == "NHWC" else (len(windows), len(bands), rows, cols)
         wanted = None if dtype is None else np.dtype(dtype)
         if wanted is not None and wanted.name not in DTYPES:
             raise ValueError(f"dtype: expected {', '.join(DTYPES)}, got {wanted}")
@@ -143,18 +151,19 @@ class Raster:
                 raise ValueError(f"fill: {held} has no value {fill!r}")
         pair = valid is True
         if pair:
-            valid = np.empty(shape[:3], np.uint8)
+            valid = np.empty(area, np.uint8)
         elif valid is False:
             valid = None
         if valid is not None:
-            check_array("valid", valid, "uint8", shape[:3], writeable=True)
+            check_array("valid", valid, "uint8", area, writeable=True)
 
         def read_into(windows: np.ndarray, out: np.ndarray, valid: np.ndarray | None) -> None:
             if kernel == "cpp":
-                blocks = self._stack.read(windows, bands, out, float(fill), valid, threads) if out.size else 0
+                blocks = self._stack.read(windows, bands, out, float(fill), valid, threads, layout) if out.size else 0
             else:
                 options = {"grid": self.grid, "resampling": self._resampling}
-                blocks = reference_read(self.images, windows, bands, fill, out, valid, **options)
+                pixels = out if layout == "NHWC" else np.moveaxis(out, 1, 3)
+                blocks = reference_read(self.images, windows, bands, fill, pixels, valid, **options)
             if counts is not None:
                 counts["blocks"] = counts.get("blocks", 0) + blocks
 
@@ -181,6 +190,7 @@ def read(
     bands: Sequence[int] | None = None,
     fill: float = 0,
     dtype: str | np.dtype | None = None,
+    layout: str = "NHWC",
     out: np.ndarray | None = None,
     valid: np.ndarray | bool | None = None,
     counts: dict | None = None,
@@ -201,20 +211,21 @@ def read(
     dtype    of the result: uint8, uint16, int16 or float32. One that cannot hold all pixels gets them rounded (halves
              to even) and clipped to its range, NaN as `fill`. None: that of `out`, else the rasters' own. Resampled
              values are rounded in integers, and are not in float32
-    out      (n, rows, cols, bands) C-contiguous; made when None. Without `dtype` it must hold the rasters' own
+    layout   NHWC: (n, rows, cols, bands); NCHW: (n, bands, rows, cols)
+    out      of that shape, C-contiguous; made when None. Without `dtype` it must hold the rasters' own
     valid    True: return a mask as well; or the (n, rows, cols) uint8 array to write it to. 1 where every raster has
              data. No data is: outside the grid, or the raster; alpha or mask of 0; every selected band of a raster
              nodata or NaN. A resampled pixel has data when one of the pixels that it is made of has
     counts   a dict whose "blocks" grows by the number of blocks decoded, without those of resampled rasters
     threads  0 = all cores
 
-    Returns (n, rows, cols, bands) uint8, uint16, int16 or float32 (32-bit integers and doubles become float32); with
-    valid=True the pair (images, valid).
+    Returns pixels uint8, uint16, int16 or float32 (32-bit integers and doubles become float32); with valid=True the pair
+    (pixels, valid).
     Raises FileNotFoundError, or ValueError naming the file or argument.
     """
     raster = Raster(images, grid=grid, gsd=gsd, resampling=resampling)
-    options = {"size": size, "bands": bands, "fill": fill, "dtype": dtype, "out": out, "valid": valid, "counts": counts}
-    return raster.read(windows, **options, kernel=kernel, threads=threads)
+    options = {"size": size, "bands": bands, "fill": fill, "dtype": dtype, "layout": layout}
+    return raster.read(windows, **options, out=out, valid=valid, counts=counts, kernel=kernel, threads=threads)
 
 
 op = read
@@ -484,6 +495,7 @@ def cases() -> list[tuple[str, dict]]:
     windows = noise.permutation(np.array([(row, col, 40, 50) for row, col in corners], np.int64))
     found = [(name, {"images": path, "windows": windows, "valid": True}) for name, path in paths.items()]
     both = [paths["uint8_tiled"], paths["uint16_strips_lzw"]]
+    found.append(("planes", {"images": paths["uint8_tiled"], "windows": windows, "valid": True, "layout": "NCHW"}))
     found.append(("stacked", {"images": both, "windows": windows, "bands": [6, 1, 3, 0], "fill": 9, "valid": True}))
     found.append(("coarser", {"images": paths["uint8_tiled"], "windows": windows, "gsd": 1.7, "valid": True}))
     mixed = windows.copy()

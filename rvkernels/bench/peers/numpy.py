@@ -49,3 +49,10 @@ def largest(inputs, threads):
     """Floor of polygonize: read the labels."""
     labels = inputs["labels"]
     return lambda: labels.max()
+
+
+def write_chips(inputs, threads):
+    """Floor of tile: write the chips, on one thread."""
+    rows, cols = inputs["windows"][0, 2:]
+    out = np.empty((len(inputs["windows"]), rows, cols, inputs["image"].shape[2]), np.uint8)
+    return lambda: out.fill(7)

@@ -1,8 +1,12 @@
 """rasterio, which brings a GDAL of its own."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import rasterio.features
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
 
 def rasterize(inputs, threads):
@@ -36,5 +40,28 @@ def polygonize(inputs, threads):
         polygons = [geometry["coordinates"] for geometry, _ in found]
         rings = [ring for polygon in polygons for ring in polygon]
         return {"counts": [len(polygons), len(rings), sum(map(len, rings))]}
+
+    return run
+
+
+def chips(inputs, threads):
+    """Windows into arrays (bands, rows, cols); each thread has a dataset and a part of the windows."""
+    windows = inputs["windows"]
+    rows, cols = (int(v) for v in windows[0, 2:])
+    out = np.empty((len(windows), inputs["image"].shape[2], rows, cols), np.uint8)
+    workers = threads or os.cpu_count()
+    parts = np.array_split(np.arange(len(windows)), workers)
+    options = {} if inputs["cache_mb"] is None else {"GDAL_CACHEMAX": inputs["cache_mb"]}
+
+    def read(part):
+        with rasterio.Env(**options), rasterio.open(inputs["path"]) as dataset:
+            for i in part.tolist():
+                row, col, rows, cols = windows[i].tolist()
+                dataset.read(window=Window(col, row, cols, rows), out=out[i])
+
+    def run():
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(read, parts))
+        return np.moveaxis(out[inputs["compared"]], 1, 3)
 
     return run

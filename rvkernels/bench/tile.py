@@ -1,0 +1,125 @@
+"""Chips of 256 x 256 x 4 out of GeoTIFF files, opened afresh each time: sliding by 128, and at random places.
+
+Chips are NHWC here and in tifffile, NCHW in GDAL and rasterio, where that is cheaper for them. All are written to one
+array of the whole size, which is reused. Raster Vision and torchgeo are not among the peers: their readers deliver 54
+to 108 such chips a second, a thirtieth of GDAL's (Raster Vision 0.31 and torchgeo 0.8 on another machine).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable
+
+import numpy as np
+from osgeo import gdal
+
+from rvkernels.bench import Case, Inputs, Peer, Scene
+from rvkernels.ops import tile
+
+SIZE, STRIDE = 256, 128
+RANDOM = 1000
+SMALL_CACHE_MB = 16
+COMPARED = 60  # chips of a result that are compared
+
+
+def cases(scene: Scene, quick: bool) -> list[Case]:
+    corners = [np.arange(0, extent - SIZE + 1, STRIDE) for extent in (scene.rows, scene.cols)]
+    sliding = _windows(np.stack(np.meshgrid(*corners, indexing="ij"), -1).reshape(-1, 2))
+    limits = (scene.rows - SIZE, scene.cols - SIZE)
+    random = _windows(np.random.default_rng(0).integers(0, limits, (RANDOM // (10 if quick else 1), 2)))
+    predicted = functools.partial(_case, scene, encoding="deflate512_pred2")
+    inflate = Peer("inflate with libdeflate", "imagecodecs:inflate", differs="decompresses only")
+    write = Peer("write the chips", "numpy:write_chips", differs="writes only")
+    found = [
+        predicted("sliding, DEFLATE, predictor 2", sliding, floor=inflate, blocks=True),
+        _case(scene, "sliding, DEFLATE", sliding, encoding="deflate512", floor=inflate, blocks=True),
+        _case(scene, "sliding, LZW, predictor 2", sliding, encoding="lzw256", floor=write),
+        _case(scene, "sliding, uncompressed strips", sliding, encoding="strip", floor=write),
+        predicted(f"{len(random):,} random", random, whole=False),
+        predicted(f"{len(random):,} random, {SMALL_CACHE_MB} MB cache", random, whole=False, cache_mb=SMALL_CACHE_MB),
+        predicted(f"{len(random):,} random, one by one", random, whole=False, ours=run_one_by_one),
+    ]
+    return found
+
+
+def _windows(corners: np.ndarray) -> np.ndarray:
+    return np.column_stack([corners, np.full_like(corners, SIZE)]).astype(np.int64)
+
+
+def _case(
+    scene: Scene,
+    name: str,
+    windows: np.ndarray,
+    *,
+    encoding: str,
+    whole: bool = True,
+    blocks: bool = False,
+    floor: Peer | None = None,
+    cache_mb: int | None = None,
+    ours: Callable | None = None,
+) -> Case:
+    """`whole`: the windows cover the scene, so that peers may as well read all of it at once."""
+    path = scene.path(encoding)
+    inputs: dict[str, Any] = {"path": path, "windows": windows, "image": scene.image, "cache_mb": cache_mb}
+    inputs["compared"] = np.unique(np.linspace(0, len(windows) - 1, COMPARED).astype(np.int64))
+    if blocks:
+        inputs["offsets"], inputs["sizes"] = _blocks(path)
+    peers = [
+        Peer("GDAL ReadAsArray", "gdal:chips", check=same_chips),
+        Peer("rasterio", "rasterio:chips", check=same_chips),
+    ]
+    if whole:
+        peers.append(Peer("tifffile imread", "tifffile:chips", check=same_chips))
+    return Case(
+        kernel="tile",
+        name=name,
+        inputs=inputs,
+        ours=ours or run_chips,
+        check=chips_of_the_scene,
+        peers=tuple(peers),
+        floor=floor,
+    )
+
+
+def _blocks(path: str) -> np.ndarray:
+    """(2, n): offsets and sizes of a tiled file's blocks."""
+    dataset = gdal.Open(path)
+    band = dataset.GetRasterBand(1)
+    cols, rows = band.GetBlockSize()
+    places = [(c, r) for r in range(-(-dataset.RasterYSize // rows)) for c in range(-(-dataset.RasterXSize // cols))]
+    items = [[band.GetMetadataItem(f"BLOCK_{what}_{c}_{r}", "TIFF") for c, r in places] for what in ("OFFSET", "SIZE")]
+    return np.array(items).astype(np.int64)
+
+
+def run_chips(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
+    path, windows, compared = inputs["path"], inputs["windows"], inputs["compared"]
+    out = np.empty((len(windows), SIZE, SIZE, inputs["image"].shape[2]), np.uint8)
+    options = {} if inputs["cache_mb"] is None else {"cache_mb": inputs["cache_mb"]}
+
+    def run() -> np.ndarray:
+        tile.Raster(path, **options).read(windows, out=out, threads=threads)
+        return out[compared]
+
+    return run
+
+
+def run_one_by_one(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
+    path, windows, compared = inputs["path"], inputs["windows"], inputs["compared"]
+    out = np.empty((len(windows), SIZE, SIZE, inputs["image"].shape[2]), np.uint8)
+
+    def run() -> np.ndarray:
+        raster = tile.Raster(path, cache_mb=512)  # GDAL's default is a twentieth of the memory
+        for i in range(len(windows)):
+            raster.read(windows[i : i + 1], out=out[i : i + 1], threads=threads)
+        return out[compared]
+
+    return run
+
+
+def chips_of_the_scene(inputs: Inputs, chips: np.ndarray) -> None:
+    for chip, (row, col, rows, cols) in zip(chips, inputs["windows"][inputs["compared"]]):
+        np.testing.assert_array_equal(chip, inputs["image"][row : row + rows, col : col + cols])
+
+
+def same_chips(ours: np.ndarray, theirs: Any) -> None:
+    np.testing.assert_array_equal(ours, theirs)
