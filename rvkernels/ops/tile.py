@@ -219,8 +219,8 @@ def read(
     counts   a dict whose "blocks" grows by the number of blocks decoded, without those of resampled rasters
     threads  0 = all cores
 
-    Returns pixels uint8, uint16, int16 or float32 (32-bit integers and doubles become float32); with valid=True the pair
-    (pixels, valid).
+    Returns pixels uint8, uint16, int16 or float32 (32-bit integers and doubles become float32); with valid=True the
+    pair (pixels, valid).
     Raises FileNotFoundError, or ValueError naming the file or argument.
     """
     raster = Raster(images, grid=grid, gsd=gsd, resampling=resampling)
