@@ -4,6 +4,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "dispatch.h"
 #include "parallel.h"
@@ -129,6 +130,8 @@ class Sets {
     parent_[static_cast<size_t>(std::max(i, j))] = std::min(i, j);
   }
 
+  void reserve(int64_t members) { parent_.reserve(static_cast<size_t>(members)); }
+
   // All of `other`, its members counted from here on.
   void append(const Sets& other) {
     const auto offset = static_cast<int32_t>(parent_.size());
@@ -137,8 +140,8 @@ class Sets {
 
   int64_t size() const { return static_cast<int64_t>(parent_.size()); }
 
-  // A member of the same set: smaller, or itself when it is the root.
-  int32_t parent(int64_t i) const { return parent_[static_cast<size_t>(i)]; }
+  // Of each member one of the same set: smaller, or itself when it is the root.
+  std::vector<int32_t> take() { return std::move(parent_); }
 
  private:
   int32_t root(int32_t i) {
@@ -208,26 +211,24 @@ void scan(const LabelRaster<T>& labels, const RegionRules& rules, bool statistic
   }
 }
 
-// Numbers from 0, in order, for the sets that are large enough, kNoRegion for the others, at each member. Statistics of
-// the members, if there are any, become those of the numbers.
-int32_t number(const Sets& sets, int64_t min_area, std::vector<RegionStatistics>& statistics,
-               std::vector<int32_t>& numbers) {
-  const int64_t n = sets.size();
+// In the place of the parents of sets: numbers from 0, in order, for the sets that are large enough, kNoRegion for the
+// others, at each member. Statistics of the members, if there are any, become those of the numbers.
+int32_t number(std::vector<int32_t>& parents, int64_t min_area, std::vector<RegionStatistics>& statistics) {
   if (!statistics.empty())
-    for (int64_t i = n - 1; i >= 0; --i)  // members before their parents
-      if (sets.parent(i) != i) statistics[static_cast<size_t>(sets.parent(i))].add(statistics[static_cast<size_t>(i)]);
-  numbers.resize(static_cast<size_t>(n));
+    for (size_t i = parents.size(); i-- > 0;) {  // members before their parents
+      const auto p = static_cast<size_t>(parents[i]);
+      if (p != i) statistics[p].add(statistics[i]);
+    }
   int32_t count = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t p = sets.parent(i);
-    int32_t& mine = numbers[static_cast<size_t>(i)];
+  for (size_t i = 0; i < parents.size(); ++i) {
+    const auto p = static_cast<size_t>(parents[i]);
     if (p != i) {
-      mine = numbers[static_cast<size_t>(p)];
-    } else if (min_area > 1 && statistics[static_cast<size_t>(i)].area < min_area) {
-      mine = kNoRegion;
+      parents[i] = parents[p];  // a number already
+    } else if (min_area > 1 && statistics[i].area < min_area) {
+      parents[i] = kNoRegion;
     } else {
-      if (!statistics.empty()) statistics[static_cast<size_t>(count)] = statistics[static_cast<size_t>(i)];
-      mine = count++;
+      if (!statistics.empty()) statistics[static_cast<size_t>(count)] = statistics[i];
+      parents[i] = count++;
     }
   }
   if (!statistics.empty()) statistics.resize(static_cast<size_t>(count));
@@ -289,15 +290,18 @@ Regions find_regions(const LabelRaster<T>& labels, const RegionRules& rules, int
     }
   });
 
+  int64_t pieces = 0;
+  for (const Strip& strip : strips) pieces += strip.pieces.size();
+  if (pieces > rules.most_pieces)
+    throw std::length_error("labels: more than " + std::to_string(rules.most_pieces) +
+                            " pieces of regions; label parts of the raster, or fewer small regions");
   Sets sets;
+  sets.reserve(pieces);
   std::vector<int64_t> first_piece;
   std::vector<int64_t> first_run{0};
   std::vector<RegionStatistics> all;
   for (const Strip& strip : strips) {
     first_piece.push_back(sets.size());
-    if (sets.size() + strip.pieces.size() > rules.most_pieces)
-      throw std::length_error("labels: more than " + std::to_string(rules.most_pieces) +
-                              " pieces of regions; label parts of the raster, or fewer small regions");
     sets.append(strip.pieces);
     all.insert(all.end(), strip.statistics.begin(), strip.statistics.end());
     for (size_t r = 0; r < strip.runs_in_row.size(); ++r) {
@@ -321,8 +325,8 @@ Regions find_regions(const LabelRaster<T>& labels, const RegionRules& rules, int
                  });
   }
 
-  std::vector<int32_t> numbers;
-  found.count = number(sets, rules.min_area, all, numbers);
+  std::vector<int32_t> numbers = sets.take();
+  found.count = number(numbers, rules.min_area, all);
   if (rules.statistics) found.statistics = std::move(all);
 
   const int64_t runs = first_run.back();
