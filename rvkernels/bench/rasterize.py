@@ -28,7 +28,7 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
     floor = Peer("memset", "numpy:fill_masks")
     layer = Peer("GDAL RasterizeLayer", "gdal:rasterize", check=same_masks)
     shapes = Peer("rasterio", "rasterio:rasterize", check=same_masks)
-    opencv = Peer("OpenCV fillPoly", "opencv:fill_polygons", differs=BOUNDARY)
+    opencv = Peer("OpenCV fillPoly", "opencv:fill_polygons", differs=BOUNDARY, rival=False)
     return [
         Case(
             kernel="rasterize",
