@@ -3,37 +3,47 @@
 
 namespace {
 
-rvk::BlendCanvas canvas_of(py::array_t<float>& total, py::array_t<float>& weight) {
-  return {total.mutable_data(), weight.mutable_data(), total.shape(0), total.shape(1), total.shape(2)};
-}
+// Arrays checked with the GIL held, for use without it.
+struct Sums {
+  Sums(const py::object& total, int64_t rows, const py::object& row, const py::object& col, const py::object& window,
+       int64_t crop)
+      : total_(rvk::checked<float>(total, "total", 3, true)),
+        row_(rvk::checked<int64_t>(row, "row", 1)),
+        col_(rvk::checked<int64_t>(col, "col", 1)),
+        window_(rvk::checked<float>(window, "window", 1)),
+        canvas{total_.mutable_data(), rows, total_.shape(1), total_.shape(2), total_.shape(0)},
+        chips{row_.data(), col_.data(), row_.size(), window_.data(), window_.size(), crop} {}
 
-void add(const py::object& total, const py::object& weight, const py::object& scores, const py::object& row,
-         const py::object& col, const py::object& window, int64_t crop, int threads) {
-  auto t = rvk::checked<float>(total, "total", 3, true);
-  auto w = rvk::checked<float>(weight, "weight", 2, true);
+ private:
+  py::array_t<float> total_;
+  py::array_t<int64_t> row_, col_;
+  py::array_t<float> window_;
+
+ public:
+  rvk::BlendCanvas canvas;
+  rvk::BlendChips chips;
+};
+
+void add(const py::object& total, int64_t rows, const py::object& row, const py::object& col, const py::object& window,
+         int64_t crop, const py::object& scores, int threads) {
+  const Sums sums(total, rows, row, col, window, crop);
   auto s = rvk::checked<float>(scores, "scores", 4);
-  auto r = rvk::checked<int64_t>(row, "row", 1);
-  auto c = rvk::checked<int64_t>(col, "col", 1);
-  auto v = rvk::checked<float>(window, "window", 1);
-  const auto canvas = canvas_of(t, w);
   const float* s_data = s.data();
-  const int64_t* r_data = r.data();
-  const int64_t* c_data = c.data();
-  const float* v_data = v.data();
-  const int64_t n = s.shape(0);
-  const int64_t size = v.size();
   py::gil_scoped_release release;
-  rvk::blend_add(canvas, s_data, r_data, c_data, n, v_data, size, crop, threads);
+  rvk::blend_add(sums.canvas, sums.chips, s_data, threads);
 }
 
-int64_t finish(const py::object& total, const py::object& weight, const py::object& labels, int threads) {
-  auto t = rvk::checked<float>(total, "total", 3, true);
-  auto w = rvk::checked<float>(weight, "weight", 2, true);
+int64_t finish(const py::object& total, int64_t rows, const py::object& row, const py::object& col,
+               const py::object& window, int64_t crop, int64_t first, const py::object& labels, const py::object& means,
+               const py::object& quantised, bool clear, int threads) {
+  const Sums sums(total, rows, row, col, window, crop);
   auto l = rvk::checked<uint8_t>(labels, "labels", 2, true);
-  const auto canvas = canvas_of(t, w);
-  uint8_t* l_data = l.mutable_data();
+  rvk::Blended out{l.mutable_data(), nullptr, nullptr};
+  if (!means.is_none()) out.means = rvk::checked<float>(means, "means", 3, true).mutable_data();
+  if (!quantised.is_none()) out.quantised = rvk::checked<uint8_t>(quantised, "quantised", 3, true).mutable_data();
+  const int64_t last = first + l.shape(0);
   py::gil_scoped_release release;
-  return rvk::blend_finish(canvas, l_data, threads);
+  return rvk::blend_finish(sums.canvas, sums.chips, first, last, out, clear, threads);
 }
 
 }  // namespace

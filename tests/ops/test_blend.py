@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvkernels.ops.blend import UNSEEN, WINDOWS, Blend, blend, window_weights
+from rvkernels.ops.blend import MEANS, UNSEEN, WINDOWS, Blend, BlendStream, blend, window_weights
 
 KERNELS = ("reference", "cpp")
 
@@ -117,6 +117,109 @@ def test_the_canvas_may_be_a_file(tmp_path):
     assert total[0, 0].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 7, 8, 17])
+@pytest.mark.parametrize("cols", [1, 3, 127, 128, 130, 259])
+def test_every_number_of_classes_and_columns(classes, cols):
+    """Pixels are turned round in fours and tiles; what lies beyond a row is another's."""
+    rng = np.random.default_rng(classes * cols)
+    scores = rng.random((40, 9, 9, classes), np.float32)
+    row, col = rng.integers(-4, 8, 40), rng.integers(-4, cols, 40)
+    for means in MEANS:
+        want = blend(scores, row, col, (11, cols), means=means, kernel="reference")
+        got = blend(scores, row, col, (11, cols), means=means)
+        assert (got.labels == want.labels).all()
+        assert (got.scores is None) if means == "none" else (got.scores == want.scores).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_uint8_scores_are_rounded_half_to_even_and_held(kernel):
+    values = np.array([0.0, 0.5 / 255, 1.5 / 255, 2.5 / 255, 1.0, 1.25, -0.25, 0.999], np.float32)
+    scores = values.reshape(1, 1, 1, 8)
+    _, got = blend(scores, at(0), at(0), (1, 1), window="constant", means="uint8", kernel=kernel)
+    assert got.dtype == np.uint8
+    assert got[0, 0].tolist() == [0, 0, 2, 2, 255, 255, 0, 255]
+
+
+class Strips(list):
+    """Takes the strips of a stream and puts them together."""
+
+    def __call__(self, first, blended):
+        assert first == sum(len(labels) for labels, _ in self)
+        self.append(tuple(None if part is None else part.copy() for part in blended))
+
+    def whole(self):
+        labels, scores = zip(*self)
+        return np.concatenate(labels), None if scores[0] is None else np.concatenate(scores)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("means", MEANS)
+@pytest.mark.parametrize(("strip", "portion"), [(1, 3), (16, 7), (23, 100), (500, 9)])
+def test_a_stream_gives_the_bits_of_a_canvas(kernel, means, strip, portion):
+    rng = np.random.default_rng(6)
+    scores = rng.random((100, 16, 16, 3), np.float32)
+    row, col = np.sort(rng.integers(-20, 100, 100)), rng.integers(-8, 60, 100)
+    row[row > 40] += 70  # rows where no chip is
+    shape, options = (171, 50), {"window": "linear", "crop": 3}
+    want = blend(scores, row, col, shape, means=means, kernel=kernel, **options)
+    for threads in (1, 2):
+        strips = Strips()
+        stream = BlendStream(
+            *shape, 3, size=16, take=strips, strip=strip, means=means, kernel=kernel, threads=threads, **options
+        )
+        assert len(stream.total) <= 16 + strip
+        for k in range(0, 100, portion):
+            part = slice(k, k + portion)
+            stream.add(scores[part], row[part], col[part])
+        stream.finish()
+        assert {len(labels) for labels, _ in strips[:-1]} <= {strip}
+        labels, found = strips.whole()
+        assert (labels == want.labels).all()
+        assert (labels == UNSEEN).any()
+        assert (found is None) if means == "none" else (found == want.scores).all()
+
+
+def test_a_stream_hands_out_what_is_finished():
+    """Rows below a chip are kept: with chips of 8 rows and strips of 4, row 12 is the first that frees a strip."""
+    strips = Strips()
+    stream = BlendStream(40, 8, 1, size=8, take=strips, strip=4)
+    chip = np.ones((1, 8, 8, 1), np.float32)
+    handed = []
+    for row in (0, 4, 5, 8, 30):
+        stream.add(chip, at(row), at(0))
+        handed.append(len(strips))
+    assert handed == [0, 0, 1, 1, 7]
+    stream.finish()
+    assert len(strips) == 10
+
+
+def test_a_stream_refuses_chips_out_of_order():
+    stream = BlendStream(40, 8, 1, size=8, take=Strips())
+    chips = np.ones((2, 8, 8, 1), np.float32)
+    with pytest.raises(ValueError, match="row: falls"):
+        stream.add(chips, at(3, 2), at(0, 0))
+    stream.add(chips, at(3, 3), at(4, 0))
+    with pytest.raises(ValueError, match="row: falls"):
+        stream.add(chips, at(2, 3), at(0, 0))
+    stream.finish()
+    with pytest.raises(ValueError, match="finished"):
+        stream.finish()
+    with pytest.raises(ValueError, match="finished"):
+        stream.add(chips, at(5, 5), at(0, 0))
+    with pytest.raises(ValueError, match="strip"):
+        BlendStream(40, 8, 1, size=8, take=Strips(), strip=0)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_stream_names_the_pixel_of_the_scene(kernel):
+    stream = BlendStream(60, 8, 1, size=8, take=Strips(), strip=5, kernel=kernel)
+    scores = np.ones((1, 8, 8, 1), np.float32)
+    scores[0, 2, 3] = np.nan
+    stream.add(scores, at(21), at(1))
+    with pytest.raises(ValueError, match="scores: not finite at row 23, col 4"):
+        stream.add(scores, at(50), at(0))
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_score_that_is_no_number_is_refused(kernel, bad):
@@ -146,6 +249,8 @@ def test_bad_arguments():
         canvas.finish()
     with pytest.raises(ValueError, match="Did you mean 'cosine'"):
         Blend(9, 9, 2, size=4, window="cosin")
+    with pytest.raises(ValueError, match="Did you mean 'uint8'"):
+        Blend(9, 9, 2, size=4, means="uint16")
     with pytest.raises(ValueError, match="crop"):
         Blend(9, 9, 2, size=4, crop=2)
     with pytest.raises(ValueError, match="classes"):
