@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from rvkernels import chip, dataset, labels, windows
+from rvkernels import chip, dataset, labels
 from rvkernels.files import write_json
-from rvkernels.ops import tile
+from rvkernels.ops import tile, windows
 from rvkernels.ops.statistics import Statistics
 from rvkernels.progress import Progress
 from rvkernels.scene import Region, Scene, read_regions, read_scenes
@@ -122,7 +122,7 @@ def _region(
         centre = (features.boxes[:, :2] + features.boxes[:, 2:]) / 2 - (region.row, region.col)
         here = ((centre >= 0) & (centre < (region.rows, region.cols))).all(axis=1)
         counts += np.bincount(features.class_ids[here], minlength=len(counts))
-    for group in windows.tiles(region, SIZE):
+    for group in windows.tiles(region.extent, SIZE):
         step = max(1, chip.PIXELS // int(np.prod(group[0, 2:])))
         for first in range(0, len(group), step):
             part = np.ascontiguousarray(group[first : first + step])

@@ -13,9 +13,9 @@ import numpy as np
 
 from rvkernels.ops.blend import Blend
 from rvkernels.ops.nms import nms
+from rvkernels.ops.windows import starts
 from rvkernels.predictions import UNSEEN, Predictions, write_boxes, write_cells, write_labels, write_table
 from rvkernels.scene import Region, Scene
-from rvkernels.windows import starts
 
 # Rows of a scene that are blended at a time; bounds memory for scenes of any height.
 STRIP = 1024
@@ -30,7 +30,7 @@ class Window(NamedTuple):
 
 
 def first_pixels(length: int, size: int, stride: int, *, flush: bool) -> list[int]:
-    """As rvkernels.windows.starts, but one window at 0, partly outside, when the length is less than a window."""
+    """As rvkernels.ops.windows.starts, but one window at 0, partly outside, when the length is less than a window."""
     return starts(max(length, size), size, stride, flush=flush).tolist()
 
 

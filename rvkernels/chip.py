@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from rvkernels import dataset, labels, windows
+from rvkernels import dataset, labels
 from rvkernels.files import atomic
-from rvkernels.ops import philox, tile
+from rvkernels.ops import philox, tile, windows
 from rvkernels.progress import Progress
 from rvkernels.registry import suggest
 from rvkernels.scene import Region, Scene, read_regions, read_scenes
@@ -29,12 +29,16 @@ from rvkernels.split import SPLITS
 # method      sliding | random: how training chips are placed. All others are laid side by side, without overlap but for
 #             the last ones of a row or column, so that a measure over them counts hardly any pixel twice
 # count       training chips of method random, in all regions together
+# aoi         segmentation: within | intersects: whether a chip lies wholly in the area of interest or only in part;
+#             pixels outside have no label. Other tasks: within
 # nodata_max  greatest share of pixels without data that a chip may have
 # background  class of what no shape covers (segmentation: pixels, classification: cells); None: ignored, or no chip
 # all_touched segmentation: burn every pixel a shape touches, not only those whose centre it covers
 # min_cover   classification: share of a cell that a class must cover
 # min_area    detection: share of its area that a box must have inside the chip to be kept, clipped
-# negatives   detection: greatest share of training chips without a box
+# targets     segmentation: names of classes that training chips are to show; None: any
+# target_pixels  how many pixels of them, together, a chip needs; with fewer it is a negative
+# negatives   greatest share of negatives among training chips: chips without a box (detection), or without targets
 # limit       {split: chips}: no more than so many chips, drawn by seed, in equal numbers per class where chips have one
 # seed        of random places and draws
 DEFAULTS: dict[str, Any] = {
@@ -42,11 +46,14 @@ DEFAULTS: dict[str, Any] = {
     "stride": None,
     "method": "sliding",
     "count": None,
+    "aoi": "within",
     "nodata_max": 0.5,
     "background": None,
     "all_touched": False,
     "min_cover": 0.5,
     "min_area": 0.5,
+    "targets": None,
+    "target_pixels": 1,
     "negatives": 0.5,
     "limit": None,
     "seed": 0,
@@ -64,12 +71,20 @@ def complete_settings(given: Mapping[str, Any], task: str, where: str = "chip") 
         if key not in DEFAULTS:
             raise ValueError(f"{where}: unknown setting {key!r}; {suggest(key, DEFAULTS)}")
     settings = {**DEFAULTS, **given}
-    for key in ("size", "stride", "count"):
+    for key in ("size", "stride", "count", "target_pixels"):
         value = settings[key]
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{where}: {key} is {value!r}, expected a whole number of at least 1")
     if settings["method"] not in ("sliding", "random"):
         raise ValueError(f"{where}: method: no {settings['method']!r}; {suggest(settings['method'], METHODS)}")
+    if settings["aoi"] not in windows.RULES:
+        raise ValueError(f"{where}: aoi: no {settings['aoi']!r}; {suggest(str(settings['aoi']), windows.RULES)}")
+    for key, default in (("aoi", "within"), ("targets", None)):
+        if settings[key] != default and task != "segmentation":
+            raise ValueError(f"{where}: {key}: only for segmentation, not {task}")
+    targets = settings["targets"]
+    if targets is not None and not (isinstance(targets, list) and targets and all(isinstance(t, str) for t in targets)):
+        raise ValueError(f"{where}: targets is {targets!r}, expected a list of class names")
     if settings["method"] == "random" and settings["count"] is None:
         raise ValueError(f"{where}: count is missing; method random needs the number of chips")
     if settings["size"] is None and (task != "classification" or settings["method"] == "random"):
@@ -117,9 +132,10 @@ def plan(
     """
     settings = complete_settings(settings, task)
     class_list = dataset.class_names(description)
-    if settings["background"] is not None and settings["background"] not in class_list:
-        background = settings["background"]
-        raise ValueError(f"chip: background: no class {background!r}; {suggest(background, class_list)}")
+    for key, names in (("background", [settings["background"]]), ("targets", settings["targets"] or [])):
+        for name in names:
+            if name is not None and name not in class_list:
+                raise ValueError(f"chip: {key}: no class {name!r}; {suggest(name, class_list)}")
     for region in regions:
         if region.scene not in scenes:
             raise ValueError(f"regions: no scene {region.scene!r}; run `rvk split` again")
@@ -133,19 +149,25 @@ def plan(
     counts = {}
     if settings["method"] == "random":
         train = [i for i, r in enumerate(regions) if r.split == "train"]
-        counts = dict(zip(train, windows.share_out(settings["count"], [regions[i] for i in train], size)))
+        counts = dict(zip(train, _share_out(settings["count"], [regions[i] for i in train], size)))
 
     def piece(number: int) -> Piece:
         region = regions[number]
         scene = scenes[region.scene]
         area = labels.aoi(scene)
-        inside = None if area is None else (lambda found: labels.within(found, area))
+        inside = None if area is None else (lambda found: labels.in_aoi(found, area, settings["aoi"]))
         if number in counts:
-            found = windows.random(region, size, counts[number], seed=settings["seed"], sample=number, inside=inside)
+            options = {"seed": settings["seed"], "sample": number, "inside": inside}
+            try:
+                found = windows.random(region.extent, size, counts[number], **options)
+            except ValueError as error:
+                raise ValueError(f"scene {region.scene}: {error}") from None
         else:
             stride = (settings["stride"] if region.split == "train" else None) or size
             # Cells stay on their grid, as those of a prediction do.
-            found = windows.sliding(region, size, stride, flush=task != "classification", inside=inside)
+            ends = "drop" if task == "classification" else "flush"
+            found = windows.sliding(region.extent, size, stride, ends=ends)[:]
+            found = found if inside is None else found[inside(found)]
         if task != "classification":
             return Piece(scene, region.split, found, None)
         if scene.class_name is not None:
@@ -217,6 +239,19 @@ def _whole(scenes: Mapping[str, Scene], regions: Sequence[Region]) -> int:
     return first.rows
 
 
+def _share_out(count: int, regions: Sequence[Region], size: int) -> list[int]:
+    """`count` windows shared out among regions by the number of positions each has; the sum is exactly `count`.
+
+    Largest remainders get what rounding leaves over; ties go to the first.
+    """
+    room = np.array([float(r.rows - size + 1) * (r.cols - size + 1) for r in regions])
+    exact = count * room / room.sum()
+    shares = np.floor(exact).astype(np.int64)
+    order = np.argsort(-(exact - shares), kind="stable")
+    shares[order[: count - int(shares.sum())]] += 1
+    return shares.tolist()
+
+
 def _workers(threads: int) -> int:
     return threads or os.cpu_count() or 1
 
@@ -270,6 +305,8 @@ class _Writer:
         dtype = DTYPES[pieces[0].scene.dtype]
         self.images = open_memmap(folder / "images.npy", "w+", dtype, (n, size, size, pieces[0].scene.bands))
         self.nodata = np.zeros(n, np.float32)
+        self.targets = [self.names.index(name) for name in settings["targets"] or []]
+        self.negative = np.zeros(n, bool)
         self.boxes: list[tuple[np.ndarray, np.ndarray]] = [(np.empty((0, 4), np.float32), np.empty(0, np.int32))] * n
         if task == "segmentation":
             self.labels = open_memmap(folder / "labels.npy", "w+", np.uint8, (n, size, size))
@@ -339,10 +376,14 @@ class _Writer:
                 )
                 mask[valid == 0] = labels.IGNORE
                 self.labels[rows] = mask
+                if self.targets:
+                    shown = np.isin(mask, self.targets).sum(axis=(1, 2))
+                    self.negative[rows] = shown < self.settings["target_pixels"]
             elif self.task == "detection":
                 for row, window in enumerate(found, rows.start):
                     boxes, kept = labels.boxes_in(features.boxes, window, self.settings["min_area"])
                     self.boxes[row] = boxes, features.class_ids[kept]
+                    self.negative[row] = len(boxes) == 0
         return len(piece.windows)
 
     def _keep(self, split: np.ndarray) -> np.ndarray:
@@ -352,16 +393,15 @@ class _Writer:
         if self.task == "segmentation":
             keep &= np.array([(mask != labels.IGNORE).any() for mask in self.labels])
             reason += " or no label"
-        elif self.task == "detection":
-            empty = np.array([len(boxes) == 0 for boxes, _ in self.boxes])
+        if self.negative.any():
             train = keep & (split == SPLITS.index("train"))
-            negative = np.flatnonzero(train & empty)
+            negative = np.flatnonzero(train & self.negative)
             share = self.settings["negatives"]
-            positive = int((train & ~empty).sum())
+            positive = int((train & ~self.negative).sum())
             allowed = len(negative) if share == 1 else int(share / (1 - share) * positive + 1e-9)
             order = philox.permutation(len(negative), self.settings["seed"], 0, op=_OP_NEGATIVES)
             keep[negative[order[allowed:]]] = False
-            reason += ", or too many have no box"
+            reason += ", or too many have no box" if self.task == "detection" else ", or too many show no target"
         _need_all_splits([SPLITS[i] for i in np.unique(split[keep])], reason)
         return keep
 

@@ -26,9 +26,9 @@ from rvkernels.files import write_json
 from rvkernels.metrics import ClassCounts, Detected, divide
 from rvkernels.ops import tile
 from rvkernels.ops.confusion import confusion
+from rvkernels.ops.windows import tiles
 from rvkernels.predictions import UNSEEN, Predictions, scene_file
 from rvkernels.scene import Region, Scene
-from rvkernels.windows import tiles
 
 BLOCK = 2048  # rows and columns evaluated at a time
 METRICS = ("recall", "precision", "f1", "sensitivity", "specificity")
@@ -184,7 +184,7 @@ def _segmentation(
         options = {"features": features, "background": how["background"], "all_touched": how["all_touched"]}
         matrix = np.zeros((len(classes), len(classes)), np.int64)
         for region in made.scene_regions(name):
-            for windows in tiles(region, BLOCK):
+            for windows in tiles(region.extent, BLOCK):
                 for window in windows[:, None]:  # one at a time: a block of this size is work for all threads
                     truth = labels.masks(scene, window, classes, **options, threads=how["threads"])
                     found = predicted.read(window, threads=how["threads"])[..., 0]
@@ -225,7 +225,7 @@ def _classification(
         else:
             options = {"min_share": how["min_share"], "background": how["background"]}
             found = labels.cells(scene, some, classes, **options)
-            truth[start:end] = np.where(labels.within(some, labels.aoi(scene)), found, -1)
+            truth[start:end] = np.where(labels.in_aoi(some, labels.aoi(scene)), found, -1)
         start = end
     counted = truth >= 0
     if not counted.any():

@@ -20,6 +20,7 @@ from rvkernels import raster
 from rvkernels.dataset import is_vector
 from rvkernels.ops import tile
 from rvkernels.ops.rasterize import FARTHEST, Geometries, Rasterizer, simple_parts, widen
+from rvkernels.ops.windows import inside
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
 
@@ -456,17 +457,16 @@ def aoi(scene: Scene) -> list[shapely.Polygon] | None:
     return polygons
 
 
-def within(windows: np.ndarray, polygons: Sequence[shapely.Polygon] | None) -> np.ndarray:
+def in_aoi(windows: np.ndarray, polygons: Sequence[shapely.Polygon] | None, rule: str = "within") -> np.ndarray:
     """Which windows lie in the union of the polygons, (n,) bool; all of them when there are no polygons (None).
 
-    A window may stick out by EDGE_PIXELS, since coordinates in files are rounded.
+    rule  within | intersects, see ops.windows.inside. A window may stick out by EDGE_PIXELS, since coordinates in files
+          are rounded
     """
-    windows = np.asarray(windows, np.int64).reshape(-1, 4)
     if polygons is None:
         return np.ones(len(windows), bool)
-    area = shapely.union_all(shapely.buffer(list(polygons), EDGE_PIXELS, join_style="mitre"))
-    shapely.prepare(area)
-    return shapely.covers(area, _boxes_of(windows))
+    grown = shapely.buffer(list(polygons), EDGE_PIXELS, join_style="mitre") if rule == "within" else polygons
+    return inside(windows, list(grown), rule)
 
 
 def _boxes_of(windows: np.ndarray) -> np.ndarray:

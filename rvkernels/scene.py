@@ -60,6 +60,11 @@ class Region:
     cols: int
     split: str
 
+    @property
+    def extent(self) -> tuple[int, int, int, int]:
+        """As rvkernels.ops.windows takes it."""
+        return self.row, self.col, self.rows, self.cols
+
 
 def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> None:
     """Write scenes as JSON lines, atomically."""

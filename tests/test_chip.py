@@ -269,6 +269,41 @@ def test_chips_lie_in_the_area_of_interest(tmp_path):
         study.chip("segmentation", size=8)
 
 
+def test_chips_that_meet_the_area_of_interest(tmp_path):
+    study = Study(tmp_path, HALF)
+    area = tmp_path / "aoi.geojson"
+    area.write_text(json.dumps({"type": "FeatureCollection", "crs": None, "features": [box(0, 0, 16, 33)]}))
+    study.change("b", aoi=str(area))
+    chips = study.chip("segmentation", size=8, aoi="intersects")
+    found = places(chips)
+    assert [(r, c) for s, _, r, c in found if s == "val"] == [(r, c) for r in (0, 8) for c in (0, 8, 16, 24, 32)]
+    for (split, _, _, col), mask in zip(found, chips.labels):
+        if split == "val" and col == 32:
+            assert (mask[:, 1:] == 255).all()
+            assert (mask[:7, 0] == 1).all()
+
+
+def test_training_chips_show_targets(tmp_path):
+    """wood covers rows 0 to 15 of columns 20 to 48: of chips of 8 pixels, 3 with less than 32 pixels of it."""
+    study = Study(tmp_path, HALF, dtype="uint8")
+
+    def shown(chips: Chips, split: str) -> list[int]:
+        return [int((mask == 1).sum()) for s, mask in zip(chips.table["split"], chips.labels) if s == split]
+
+    everything = study.chip("segmentation", size=8)
+    for share, least in ((0, 33), (0.5, 33), (1, 33), (0, 1)):
+        chips = study.chip("segmentation", size=8, targets=["wood"], target_pixels=least, negatives=share)
+        train = shown(chips, "train")
+        positive = sum(n >= least for n in shown(everything, "train"))
+        assert sum(n >= least for n in train) == positive
+        negatives = len(train) - positive
+        available = sum(n < least for n in shown(everything, "train"))
+        assert negatives == {0: 0, 0.5: min(available, positive), 1: available}[share]
+        assert len(shown(chips, "val")) == len(shown(everything, "val"))  # measured on all
+    with pytest.raises(ValueError, match=r"zero chips in split 'train': .*too many show no target"):
+        study.chip("segmentation", size=8, targets=["wood"], target_pixels=65, negatives=0)
+
+
 def test_a_failed_run_leaves_the_old_chips(tmp_path):
     study = Study(tmp_path, HALF)
     study.chip("segmentation", size=8)
@@ -285,6 +320,7 @@ def test_a_failed_run_leaves_the_old_chips(tmp_path):
     [
         ("segmentation", {"size": 41}, r"size 41 is larger than scene a \(40 x 48 pixels in split train\)"),
         ("segmentation", {"size": 8, "background": "woods"}, r"background: no class 'woods'; .*Did you mean 'wood'\?"),
+        ("segmentation", {"size": 8, "targets": ["woods"]}, r"targets: no class 'woods'; .*Did you mean 'wood'\?"),
         (
             "segmentation",
             {"size": 8, "nodata_max": 0.0},
@@ -325,6 +361,11 @@ def test_pictures_of_two_sizes_need_a_size(tmp_path):
         ("segmentation", {"size": 8, "method": "random"}, r"count is missing"),
         ("detection", {"size": 8, "negatives": 2}, r"negatives is 2, expected a number from 0 to 1"),
         ("segmentation", {"size": 8, "seed": -1}, r"seed is -1"),
+        ("segmentation", {"size": 8, "aoi": "near"}, r"aoi: no 'near'; there are intersects, within\."),
+        ("detection", {"size": 8, "aoi": "intersects"}, r"aoi: only for segmentation, not detection"),
+        ("detection", {"size": 8, "targets": ["wood"]}, r"targets: only for segmentation, not detection"),
+        ("segmentation", {"size": 8, "targets": "wood"}, r"targets is 'wood', expected a list of class names"),
+        ("segmentation", {"size": 8, "target_pixels": 0}, r"target_pixels is 0"),
         ("classification", {"limit": {"trian": 1}}, r"limit: no split 'trian'; .*Did you mean 'train'\?"),
         ("classification", {"limit": {"train": 0}}, r"limit: train is 0"),
     ],

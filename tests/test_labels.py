@@ -388,8 +388,8 @@ def test_area_of_interest(tmp_path):
     windows = np.array(
         [(0, 0, 40, 40), (0, 20, 40, 40), (0, 40, 40, 40), (1, 0, 40, 40), (-1, 0, 40, 40), (60, 0, 5, 5)]
     )
-    assert labels.within(windows, polygons).tolist() == [True, True, True, False, False, False]
-    assert labels.within(windows, None).all()
+    assert labels.in_aoi(windows, polygons).tolist() == [True, True, True, False, False, False]
+    assert labels.in_aoi(windows, None).all()
     assert labels.aoi(SCENE) is None
 
 

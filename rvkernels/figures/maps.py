@@ -180,7 +180,7 @@ def _cells(
                     scene, windows, classes,
                     features=features, min_share=how["min_cover"], background=how["background"],
                 )  # fmt: skip
-                truths[same] = np.where(labels.within(windows, area), truth, -1)
+                truths[same] = np.where(labels.in_aoi(windows, area), truth, -1)
             truth = truths[same]
             known = truth >= 0
             if block is None:

@@ -571,6 +571,18 @@ def test_windows_of_any_sizes(data):
         np.testing.assert_array_equal(got[k], np.concatenate([a[k] for a in alone]))
 
 
+@pytest.mark.parametrize("gsd", [None, 0.8])
+def test_resampled_planes(gsd):
+    path = write("/vsimem/planes.tif", noise(200, 180, 3), geo=UTM, nodata=3)
+    windows = np.array([[10, 20, 40, 60], [100, 60, 80, 120], [-20, 90, 40, 60]])
+    raster = tile.Raster(path, gsd=gsd)
+    pixels, valid = raster.read(windows, size=(40, 60), bands=[2, 0], valid=True)
+    for dtype in (None, "float32"):
+        planes, mask = raster.read(windows, size=(40, 60), bands=[2, 0], valid=True, layout="NCHW", dtype=dtype)
+        np.testing.assert_array_equal(mask, valid)
+        np.testing.assert_allclose(planes.transpose(0, 2, 3, 1).astype(float), pixels.astype(float), atol=0.5)
+
+
 def test_size_is_checked(tmp_path):
     path = write(tmp_path / "a.tif", noise(30, 30, 3))
     for size in (0, (3, 0), (-1, 3)):
