@@ -18,7 +18,7 @@ from rvkernels.progress import LOG
 
 FOLDER = Path(__file__).with_name("peers")
 # Libraries of the interpreter that runs rvkernels; all others have an environment of their own.
-HERE = ("gdal", "numpy")
+HERE = ("gdal", "numpy", "shapely")
 # How many threads a library starts is for some decided when it is loaded.
 THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import shapely
 from osgeo import gdal
 from run import clear
 
-from rvkernels import raster, windows
-from rvkernels.ops import tile
-from rvkernels.scene import Region
+from rvkernels import raster
+from rvkernels.ops import tile, windows
 
 gdal.UseExceptions()
 TYPES = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16, "int16": gdal.GDT_Int16, "float32": gdal.GDT_Float32}
@@ -51,22 +51,30 @@ def written(rng: np.random.Generator, path: Path) -> np.ndarray:
 
 
 def plan(rng: np.random.Generator, rows: int, cols: int) -> None:
-    """Sliding windows lie in their region, differ, and with `flush` cover it; random ones lie in it."""
+    """Sliding windows lie in their extent, differ, and with `flush` cover it; random ones lie in it; areas are exact."""
     row, col, size, stride = (int(n) for n in (*rng.integers(0, 50, 2), *rng.integers(1, 40, 2)))
-    region, flush = Region("s", row, col, rows, cols, "train"), bool(rng.integers(0, 2))
-    found = windows.sliding(region, size, stride, flush=flush)
+    extent, ends = (row, col, rows, cols), str(rng.choice(["flush", "drop"]))
+    found = windows.sliding(extent, size, stride, ends=ends, direction=str(rng.choice(windows.DIRECTIONS)))[:]
     assert len(np.unique(found, axis=0)) == len(found)
     seen = np.zeros((rows, cols), bool)
     for r, c, h, w in found - np.array([row, col, 0, 0]):
         assert 0 <= r <= rows - h
         assert 0 <= c <= cols - w
         seen[r : r + h, c : c + w] = True
-    if flush and stride <= size <= min(rows, cols):
+    if ends == "flush" and stride <= size <= min(rows, cols):
         assert seen.all()
     if size <= min(rows, cols):
-        drawn = windows.random(region, size, 5, seed=int(rng.integers(0, 99)), sample=0)
-        assert (drawn[:, :2] >= [row, col]).all()
-        assert (drawn[:, :2] + drawn[:, 2:] <= [row + rows, col + cols]).all()
+        for sizes in (None, (1, size)):
+            drawn = windows.random(extent, None if sizes else size, 5, seed=int(rng.integers(0, 99)), sizes=sizes)
+            assert (drawn[:, :2] >= [row, col]).all()
+            assert (drawn[:, :2] + drawn[:, 2:] <= [row + rows, col + cols]).all()
+    # Whole numbers: GEOS rounds nothing, and corners of areas and windows meet.
+    corners = rng.integers(0, 60, (5, 2, 2))
+    boxes = [shapely.box(*corner, *(corner + edges + 1)) for corner, edges in corners]
+    area = shapely.union_all(boxes[:4]).difference(boxes[4])
+    for rule in windows.RULES:
+        got = windows.inside(found, area, rule)
+        np.testing.assert_array_equal(got, windows.inside(found, area, rule, kernel="reference"))
 
 
 def round(rng: np.random.Generator, folder: Path) -> None:
