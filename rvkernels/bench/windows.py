@@ -18,22 +18,24 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
     rows, cols, stride = (2560, 2560, 49) if quick else (10_000, 10_000, 49)
     inputs = {"rows": rows, "cols": cols, "size": SIZE, "stride": stride, **_area(rows, cols)}
     count = len(windows.sliding((0, 0, rows, cols), SIZE, stride))
-    found = []
-    for rule in windows.RULES:
-        peers = [Peer("shapely prepared", f"shapely:prepared_{rule}", check=same)]
-        if rule == "within":
-            peers.append(Peer("shapely STRtree of windows", "shapely:tree_within", check=same))
-        found.append(
-            Case(
-                kernel="windows",
-                name=f"{count:,} windows, {rule}",
-                inputs={**inputs, "rule": rule},
-                ours=run_inside,
-                check=as_reference,
-                peers=tuple(peers),
-            )
+    peers = {
+        "within": (
+            Peer("shapely prepared", "shapely:prepared_within", check=same),
+            Peer("shapely STRtree of windows", "shapely:tree_within", check=same),
+        ),
+        "intersects": (Peer("shapely prepared", "shapely:prepared_intersects", check=same),),
+    }
+    return [
+        Case(
+            kernel="windows",
+            name=f"{count:,} windows, {rule}",
+            inputs={**inputs, "rule": rule},
+            ours=run_inside,
+            check=as_reference,
+            peers=peers[rule],
         )
-    return found
+        for rule in windows.RULES
+    ]
 
 
 def _area(rows: int, cols: int) -> dict[str, np.ndarray]:

@@ -51,7 +51,7 @@ def written(rng: np.random.Generator, path: Path) -> np.ndarray:
 
 
 def plan(rng: np.random.Generator, rows: int, cols: int) -> None:
-    """Sliding windows lie in their extent, differ, and with `flush` cover it; random ones lie in it; areas are exact."""
+    """Sliding windows lie in their extent, differ, and with `flush` cover it; random ones too; areas are as in GEOS."""
     row, col, size, stride = (int(n) for n in (*rng.integers(0, 50, 2), *rng.integers(1, 40, 2)))
     extent, ends = (row, col, rows, cols), str(rng.choice(["flush", "drop"]))
     found = windows.sliding(extent, size, stride, ends=ends, direction=str(rng.choice(windows.DIRECTIONS)))[:]
