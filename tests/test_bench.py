@@ -58,7 +58,7 @@ def dies_later(inputs, threads):
     run, calls = double(inputs, threads), []
     def once():
         calls.append(1)
-        if len(calls) > 3:
+        if len(calls) > 1:
             os._exit(4)
         return run()
     return once

@@ -107,6 +107,22 @@ def check_sides(case: Case, threads: int, processes: Processes, work: Path, lost
     # Both sides read the same pages of the same files.
     encoded = encode(dict(case.inputs), work, "inputs")
     inputs = decode(encoded)
+    # All work at once: nothing is timed yet.
+    asked = {}
+    for i, peer in enumerate(case.sides):
+        folder = work / str(i)
+        folder.mkdir()
+        process = processes.get(peer.library, threads)
+        asked[peer] = (
+            process,
+            process.send(
+                "prepare",
+                function=peer.function.partition(":")[2],
+                inputs=encoded,
+                threads=threads,
+                folder=str(folder) if peer.check else None,
+            ),
+        )
     try:
         run = case.ours(inputs, threads)
         result = run()
@@ -116,12 +132,9 @@ def check_sides(case: Case, threads: int, processes: Processes, work: Path, lost
         raise CheckError(f"ours: {_said(error)}") from error
     clocks: dict[Side, Clock] = {None: lambda calls, warm: timed(run, calls, warm)}
     checks = int(case.check is not None)
-    for peer in case.sides:
-        process = processes.get(peer.library, threads)
+    for peer, (process, number) in asked.items():
         try:
-            function = peer.function.partition(":")[2]
-            number = process.ask("prepare", function=function, inputs=encoded, threads=threads)["run"]
-            theirs = decode(process.ask("run", run=number, folder=str(work) if peer.check else None)["result"])
+            theirs = decode(process.answer(number)["result"])
         except PeerError as error:
             lost[peer] = str(error)
             continue

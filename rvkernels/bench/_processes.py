@@ -51,7 +51,8 @@ class Process:
         self.failure: str | None = None
         self._timeout = timeout
         self._loaded = False
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sent, self._heard = 0, b""
         source, python = folder / f"{library}.py", interpreter(library)
         if not source.is_file():
             self.failure = f"there is no peers/{library}.py"
@@ -70,7 +71,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._said,
             env=environment,
-            encoding="utf-8",
+            bufsize=0,
         )
 
     def load(self) -> None:
@@ -78,38 +79,56 @@ class Process:
         if not (self._loaded or self.failure):
             self._loaded = True
             try:
-                self.versions = self._answer(START_SECONDS)["versions"]
+                self.versions = self._answer_to(0, START_SECONDS)["versions"]
             except PeerError as error:
                 self.failure = str(error)
 
-    def ask(self, do: str, **fields: object) -> dict[str, Any]:
-        """The answer to a request of _server. Raises PeerError; after a death or a timeout it always does."""
+    def send(self, do: str, **fields: object) -> int:
+        """Make a request of _server, without waiting for the answer: returns its number, for `answer`."""
         self.load()
-        if self.failure:
-            raise PeerError(self.failure)
-        stream = self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # _answer says how it ended
-            stream.write(json.dumps({"do": do, **fields}) + "\n")
-            stream.flush()
-        return self._answer(self._timeout)
+        self._sent += 1
+        if not self.failure:
+            request = json.dumps({"number": self._sent, "do": do, **fields}) + "\n"
+            with contextlib.suppress(BrokenPipeError):  # the answer will say how it ended
+                self._process.stdin.write(request.encode())
+        return self._sent
 
-    def _answer(self, timeout: float) -> dict[str, Any]:
-        stream = self._process.stdout
-        with selectors.DefaultSelector() as selector:
-            selector.register(stream, selectors.EVENT_READ)
-            heard = selector.select(timeout)
-        text = stream.readline() if heard else ""
-        if not heard:
-            self._process.kill()
-            self.failure = f"no answer in {timeout:g} s"
-        elif not text:
-            self.failure = f"ended with {self._process.wait()}{self._last_words()}"
-        if self.failure:
-            raise PeerError(self.failure)
-        answer = json.loads(text)
-        if "error" in answer:
-            raise PeerError(answer["error"])
+    def answer(self, number: int) -> dict[str, Any]:
+        """The answer to a request; those to earlier ones are gone then.
+
+        Raises PeerError; after a death or a timeout it always does.
+        """
+        return self._answer_to(number, self._timeout)
+
+    def ask(self, do: str, **fields: object) -> dict[str, Any]:
+        """`answer` to `send`."""
+        return self.answer(self.send(do, **fields))
+
+    def _answer_to(self, number: int, timeout: float) -> dict[str, Any]:
+        answer: dict[str, Any] = {}
+        while not self.failure and answer.get("number") != number:
+            answer = self._next_answer(timeout)
+        if self.failure or "error" in answer:
+            raise PeerError(self.failure or answer["error"])
         return answer
+
+    def _next_answer(self, timeout: float) -> dict[str, Any]:
+        """The next line of standard output; {} and `failure` set when there is none."""
+        stream = self._process.stdout
+        while b"\n" not in self._heard:
+            with selectors.DefaultSelector() as selector:
+                selector.register(stream, selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    self._process.kill()
+                    self.failure = f"no answer in {timeout:g} s"
+                    return {}
+            some = stream.read(1 << 16)
+            if not some:
+                self.failure = f"ended with {self._process.wait()}{self._last_words()}"
+                return {}
+            self._heard += some
+        text, _, self._heard = self._heard.partition(b"\n")
+        return json.loads(text)
 
     def _last_words(self) -> str:
         self._said.seek(0)

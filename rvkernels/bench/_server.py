@@ -3,13 +3,13 @@
 Any interpreter that has NumPy and the library runs it; it needs neither rvkernels nor its compiled modules. Requests
 come as lines of JSON on standard input and are answered, one line each, on standard output:
 
-    {"do": "prepare", "function": name, "inputs": encoded, "threads": n}   -> {"run": number}
-    {"do": "run", "run": number, "folder": for the result, or null}        -> {"result": encoded, or null}
-    {"do": "time", "run": number, "calls": n, "warm": n}                   -> {"seconds": [s, ...]}
-    {"do": "forget"}                                                       -> {}
+    {"do": "prepare", "function": name, "inputs": encoded, "threads": n, "folder": for the result of one run, or null}
+                                                                          -> {"result": encoded, or null}
+    {"do": "time", "run": number of the former, "calls": n, "warm": n}    -> {"seconds": [s, ...]}
+    {"do": "forget"}                                                      -> {}: of all that was prepared
 
-Before them comes {"versions": {distribution: version}} of what the library's file imports. Any answer may be
-{"error": one line} instead.
+Every request has a "number", and so has its answer. Before them comes, with number 0, {"versions": {distribution:
+version}} of what the library's file imports. Any answer may have {"error": one line} instead.
 """
 
 from __future__ import annotations
@@ -106,36 +106,34 @@ def serve(path: str) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def answer(value: dict) -> None:
-        answers.write(json.dumps(value) + "\n")
+    def answer(number: int, value: dict) -> None:
+        answers.write(json.dumps({"number": number, **value}) + "\n")
         answers.flush()
 
     try:
         module = _load(path)
-        answer({"versions": _versions(module)})
+        answer(0, {"versions": _versions(module)})
     except Exception as error:
-        answer({"error": line(error)})
+        answer(0, {"error": line(error)})
         return
-    runs: list[Callable[[], Any]] = []
+    runs: dict[int, Callable[[], Any]] = {}
     for request in map(json.loads, sys.stdin):
         try:
-            answer(_do(request, module, runs))
+            answer(request["number"], _do(request, module, runs))
         except Exception as error:
-            answer({"error": line(error)})
+            answer(request["number"], {"error": line(error)})
 
 
-def _do(request: dict, module: ModuleType, runs: list[Callable[[], Any]]) -> dict:
+def _do(request: dict, module: ModuleType, runs: dict[int, Callable[[], Any]]) -> dict:
     do = request["do"]
     if do == "forget":
         runs.clear()
         return {}
-    if do == "prepare":
-        runs.append(getattr(module, request["function"])(decode(request["inputs"]), request["threads"]))
-        return {"run": len(runs) - 1}
-    run = runs[request["run"]]
     if do == "time":
-        return {"seconds": timed(run, request["calls"], request["warm"])}
+        return {"seconds": timed(runs[request["run"]], request["calls"], request["warm"])}
+    run = getattr(module, request["function"])(decode(request["inputs"]), request["threads"])
     result = run()
+    runs[request["number"]] = run
     return {"result": None if request["folder"] is None else encode(result, Path(request["folder"]))}
 
 

@@ -37,14 +37,15 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="module")
 def checked():
     """A function: the clocks of all sides of a case whose results are right, and why others are missing."""
-    with Processes(timeout=60, folder=FOLDER) as processes, tempfile.TemporaryDirectory() as work:
+    with Processes(timeout=60, folder=FOLDER) as processes, tempfile.TemporaryDirectory() as folder:
 
         @functools.lru_cache(maxsize=1)
         def check(number):
             processes.forget()
-            case, lost = cases()[number], {}
+            case, lost, work = cases()[number], {}, Path(folder, str(number))
+            work.mkdir()
             try:
-                return check_sides(case, case.threads[0], processes, Path(work), lost), lost
+                return check_sides(case, case.threads[0], processes, work, lost), lost
             except CheckError as error:
                 return error, lost
 
