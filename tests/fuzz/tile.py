@@ -22,7 +22,7 @@ def options(rng: np.random.Generator, dtype: str) -> list[str]:
     endian = rng.choice(["LITTLE", "BIG"])
     chosen = [f"COMPRESS={compression}", f"INTERLEAVE={rng.choice(['PIXEL', 'BAND'])}", "ALPHA=NO"]
     if compression in ("DEFLATE", "LZW"):
-        # GDAL does not read back floats that it wrote with a predictor in big-endian order.
+        # libtiff does not undo the predictor of floats in big-endian order as it was made.
         predictors = [1, 2] if dtype != "float32" else [1] if endian == "BIG" else [1, 3]
         chosen.append(f"PREDICTOR={rng.choice(predictors)}")
     if rng.integers(0, 2):
@@ -47,27 +47,37 @@ def written(rng: np.random.Generator, path: Path) -> np.ndarray:
         made.GetRasterBand(1).SetNoDataValue(7)
     made.WriteArray(pixels.transpose(2, 0, 1))
     del made  # closed, with all of it on disk
-    return pixels
+    # What GDAL reads back: it swaps bytes of some big-endian files once too often on writing.
+    stored = gdal.Open(str(path)).ReadAsArray().reshape(bands, rows, cols)
+    return np.ascontiguousarray(stored.transpose(1, 2, 0))
 
 
 def plan(rng: np.random.Generator, rows: int, cols: int) -> None:
-    """Sliding windows lie in their extent, differ, and with `flush` cover it; random ones too; areas are as in GEOS."""
-    row, col, size, stride = (int(n) for n in (*rng.integers(0, 50, 2), *rng.integers(1, 40, 2)))
-    extent, ends = (row, col, rows, cols), str(rng.choice(["flush", "drop"]))
-    found = windows.sliding(extent, size, stride, ends=ends, direction=str(rng.choice(windows.DIRECTIONS)))[:]
-    assert len(np.unique(found, axis=0)) == len(found)
-    seen = np.zeros((rows, cols), bool)
-    for r, c, h, w in found - np.array([row, col, 0, 0]):
-        assert 0 <= r <= rows - h
-        assert 0 <= c <= cols - w
+    """Sliding windows differ, stay and cover where they should; random ones stay, too; areas are as in GEOS."""
+    row, col, size, stride = (int(n) for n in (*rng.integers(-50, 50, 2), *rng.integers(1, 40, 2)))
+    padding = rng.integers(-10, 20, (2, 2)).tolist()
+    ends, direction = str(rng.choice(windows.ENDS)), str(rng.choice(windows.DIRECTIONS))
+    made = windows.sliding((row, col, rows, cols), size, stride, padding=padding, ends=ends, direction=direction)
+    found = made[:]
+    assert len(found) == len(made) == len(np.unique(found, axis=0))
+    np.testing.assert_array_equal(np.asarray(list(made)).reshape(-1, 4), found)
+    (top, bottom), (left, right) = padding
+    high, wide = rows + top + bottom, cols + left + right
+    seen = np.zeros((max(0, high), max(0, wide)), bool)
+    for r, c, h, w in found - np.array([row - top, col - left, 0, 0]):
+        assert (h, w) == (size, size)
+        assert r >= 0
+        assert c >= 0
+        assert ends == "over" or (r + h <= high and c + w <= wide)
         seen[r : r + h, c : c + w] = True
-    if ends == "flush" and stride <= size <= min(rows, cols):
+    if stride <= size and (ends == "over" or (ends == "flush" and size <= min(high, wide))):
         assert seen.all()
     if size <= min(rows, cols):
-        for sizes in (None, (1, size)):
-            drawn = windows.random(extent, None if sizes else size, 5, seed=int(rng.integers(0, 99)), sizes=sizes)
-            assert (drawn[:, :2] >= [row, col]).all()
-            assert (drawn[:, :2] + drawn[:, 2:] <= [row + rows, col + cols]).all()
+        sizes = {"size": size} if rng.integers(0, 2) else {"size": None, "sizes": (1, size)}
+        drawn = windows.random((row, col, rows, cols), count=5, seed=int(rng.integers(0, 99)), **sizes)
+        assert (drawn[:, :2] >= [row, col]).all()
+        assert (drawn[:, 2:] >= 1).all()
+        assert (drawn[:, :2] + drawn[:, 2:] <= [row + rows, col + cols]).all()
     # Whole numbers: GEOS rounds nothing, and corners of areas and windows meet.
     corners = rng.integers(0, 60, (5, 2, 2))
     boxes = [shapely.box(*corner, *(corner + edges + 1)) for corner, edges in corners]
