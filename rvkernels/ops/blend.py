@@ -105,12 +105,6 @@ class _Sums:
         else:
             core().blend_add(*arguments, self.threads)
 
-    def _results(self, rows: int) -> Blended:
-        """Arrays for the results of so many rows."""
-        _, cols, classes = self.shape
-        labels = np.empty((rows, cols), np.uint8)
-        return Blended(labels, None if self.means == "none" else np.empty((rows, cols, classes), self.means))
-
     def _finish(self, first: int, out: Blended, *, clear: bool) -> None:
         """Fill `out` with the results of rows from `first` on."""
         row, col = (np.ascontiguousarray(places) for places in np.concatenate([_NO_CHIPS, *self._chips], 1))
@@ -177,25 +171,39 @@ class Blend(_Sums):
 
         scores    (n, size, size, classes) float32, C-contiguous
         row, col  (n,) int64, the chips' top-left pixels in the scene; what falls outside the scene is dropped
-        Raises ValueError for other shapes or dtypes, and after finish().
+        Raises ValueError for other shapes or dtypes, and when the blend has ended.
         """
         with self._lock:
             self._check(scores, row, col)
             self._add(scores, row, col)
 
-    def finish(self) -> Blended:
-        """Labels and, if asked for, scores. float32 means take the place of the sums: `scores` is `total` then.
+    def finish(self, out: Blended | None = None) -> Blended:
+        """Labels and, if asked for, scores, of the chips added so far.
 
-        A label is the class with the greatest mean score, ties by lowest class. This ends the blend.
-        Raises ValueError, naming a pixel, when a score was NaN or infinite, and when called twice.
+        A label is the class with the greatest mean score, ties by lowest class. float32 means take the place of the
+        sums, which ends the blend: `scores` is `total` then. Else, and into arrays of the caller's, finish() may be
+        called again, also after more chips.
+
+        out  arrays to fill: labels (rows, cols) uint8, and scores (rows, cols, classes) of the dtype `means`, or None
+             for the default; None for new arrays
+        Raises ValueError, naming a pixel, when a score was NaN or infinite; for arrays of other shapes or dtypes; and
+        when the blend has ended.
         """
         with self._lock:
             if self._finished:
                 raise ValueError("the blend is finished already")
-            self._finished = True
             rows, cols, _ = self.shape
-            in_place = self.means == "float32"
-            out = Blended(np.empty((rows, cols), np.uint8), self.total) if in_place else self._results(rows)
+            labels, scores = (None, None) if out is None else out
+            if labels is None:
+                labels = np.empty((rows, cols), np.uint8)
+            check_array("out.labels", labels, "uint8", (rows, cols), writeable=True)
+            if scores is None and self.means == "float32":
+                scores, self._finished = self.total, True
+            elif scores is None and self.means == "uint8":
+                scores = np.empty(self.shape, np.uint8)
+            elif scores is not None:
+                check_array("out.scores", scores, self.means, self.shape, writeable=True)
+            out = Blended(labels, scores)
             self._finish(0, out, clear=False)
             return out
 
@@ -232,7 +240,8 @@ class BlendStream(_Sums):
             raise ValueError(f"strip: expected at least 1, got {strip}")
         self.take, self.strip = take, min(strip, rows)
         self.total = np.zeros((min(rows, size + strip), cols, classes), np.float32)
-        self._out = self._results(self.strip)
+        scores = None if means == "none" else np.empty((self.strip, cols, classes), means)
+        self._out = Blended(np.empty((self.strip, cols), np.uint8), scores)
         self._first = 0  # row of the scene from which on sums are held
         self._lowest = -(2**63)  # row of the last chip
 

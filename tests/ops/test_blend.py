@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvkernels.ops.blend import MEANS, UNSEEN, WINDOWS, Blend, BlendStream, blend, window_weights
+from rvkernels.ops.blend import MEANS, UNSEEN, WINDOWS, Blend, Blended, BlendStream, blend, window_weights
 
 KERNELS = ("reference", "cpp")
 
@@ -115,6 +115,27 @@ def test_the_canvas_may_be_a_file(tmp_path):
     canvas.add(np.ones((1, 4, 4, 2), np.float32), at(0), at(0))
     assert canvas.finish().scores is total
     assert total[0, 0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("means", MEANS)
+def test_results_in_between_and_into_arrays_of_the_caller(means):
+    rng = np.random.default_rng(9)
+    scores, row, col = rng.random((30, 8, 8, 3), np.float32), rng.integers(0, 20, 30), rng.integers(0, 20, 30)
+    canvas = Blend(25, 26, 3, size=8, means=means)
+    shape = (25, 26, 3)
+    out = Blended(np.empty((25, 26), np.uint8), None if means == "none" else np.empty(shape, means))
+    for part in (slice(0, 12), slice(12, 30)):
+        canvas.add(scores[part], row[part], col[part])
+        found = canvas.finish(out)
+        assert found.labels is out.labels
+        assert found.scores is out.scores
+        want = blend(scores[: part.stop], row[: part.stop], col[: part.stop], shape[:2], means=means)
+        assert (found.labels == want.labels).all()
+        assert means == "none" or (found.scores == want.scores).all()
+    with pytest.raises(ValueError, match=r"out\.labels: expected shape"):
+        canvas.finish(Blended(out.labels[1:], out.scores))
+    with pytest.raises(ValueError, match=r"out\.scores: expected dtype"):
+        canvas.finish(Blended(out.labels, np.empty(shape, np.float64)))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 7, 8, 17])
