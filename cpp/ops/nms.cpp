@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "dispatch.h"
 #include "ops/iou.h"
@@ -41,6 +42,14 @@ std::vector<uint32_t> by_falling_score(const float* scores, int64_t n) {
   return {from.begin(), from.end()};  // the low 32 bits
 }
 
+struct Place {
+  float ymin, xmin, ymax, xmax, area;
+};
+
+RVK_INLINE inline float overlap(const Place& a, const Place& b) {
+  return box_overlap(a.ymin, a.ymax, b.ymin, b.ymax) * box_overlap(a.xmin, a.xmax, b.xmin, b.xmax);
+}
+
 // Boxes filed where another finds those that it may overlap in more than the threshold of their union.
 //
 // A box is filed by its level, which follows from its longest side, and by the cell of that level which holds its
@@ -51,9 +60,9 @@ class Grid {
  public:
   static constexpr int64_t kLanes = 16;
 
-  // `order` gives the boxes' ranks. rank_at, class_at, and what `candidates` yields, are by slot: the place in the
-  // table.
-  Grid(const float* boxes, const int32_t* classes, const std::vector<uint32_t>& order, double threshold)
+  // `order` gives the boxes' ranks, `area` their areas. A slot is the place of a box in the table.
+  Grid(const float* boxes, const float* area, const int32_t* classes, const std::vector<uint32_t>& order,
+       double threshold)
       : n_(order.size()), threshold_(threshold < 1e-6 ? 0 : threshold * (1 - 1e-5)) {
     size_t buckets = 64;
     while (buckets < n_) buckets *= 2;
@@ -84,7 +93,7 @@ class Grid {
       xmin_[s] = box[1];
       ymax_[s] = box[2];
       xmax_[s] = box[3];
-      area_[s] = box_area(box);
+      area_[s] = area[order[r]];
       rank_[s] = static_cast<uint32_t>(r);
       class_[s] = classes[order[r]];
     }
@@ -94,18 +103,16 @@ class Grid {
   uint32_t rank(size_t slot) const { return rank_[slot]; }
 
   // True if `found(slot)` is for one of the boxes of the same class and a lower rank that may suppress the box at
-  // `slot`. Which of them are asked for is up to `Test`, given both boxes' coordinates and areas.
+  // `slot`. `test(a, b)` leaves out those that cannot.
   template <typename Test, typename Found>
   RVK_INLINE bool any(uint32_t slot, Test test, Found found) const {
-    const std::array<float, 4> box{ymin_[slot], xmin_[slot], ymax_[slot], xmax_[slot]};
-    const float area = area_[slot];
+    const Place box{ymin_[slot], xmin_[slot], ymax_[slot], xmax_[slot], area_[slot]};
     const uint32_t rank = rank_[slot];
     const int32_t box_class = class_[slot];
     const auto run = [&](size_t first, size_t last) RVK_INLINE {
       for (size_t s = first; s < last; s += kLanes) {
         const auto meets = [&, s](size_t k) RVK_INLINE {
-          const bool near = test(box[0], box[1], box[2], box[3], area, ymin_[s + k], xmin_[s + k], ymax_[s + k],
-                                 xmax_[s + k], area_[s + k]);
+          const bool near = test(box, {ymin_[s + k], xmin_[s + k], ymax_[s + k], xmax_[s + k], area_[s + k]});
           return static_cast<uint32_t>(near) & static_cast<uint32_t>(rank_[s + k] < rank);
         };
         uint32_t some = 0;
@@ -120,9 +127,9 @@ class Grid {
     // An IoU above the threshold t bounds the ratio of the heights and of the widths by t, and the distance of the
     // upper edges by (1 - t) times the height of the upper box; the same holds for the left edges. The margin in
     // threshold_ covers the rounding of IoU to float32, except for areas that are next to nothing.
-    const double t = area < 1e-30f ? 0 : threshold_;
-    const double height = static_cast<double>(box[2]) - box[0];
-    const double width = static_cast<double>(box[3]) - box[1];
+    const double t = box.area < 1e-30f ? 0 : threshold_;
+    const double height = static_cast<double>(box.ymax) - box.ymin;
+    const double width = static_cast<double>(box.xmax) - box.xmin;
     const double side = std::max(height, width);
     int level = level_of(side * t);
     const int last_level = t > 0 ? level_of(side / t) : kLevels - 1;
@@ -133,10 +140,10 @@ class Grid {
       const double reach = (1 - t) * (1 + 1e-5);
       const double above = reach * (t > 0 ? std::min(cell_side, height / t) : cell_side);
       const double left = reach * (t > 0 ? std::min(cell_side, width / t) : cell_side);
-      const double y0 = std::floor((box[0] - above) * scale);
-      const double x0 = std::floor((box[1] - left) * scale);
-      const double y1 = std::floor((box[0] + reach * height) * scale);
-      const double x1 = std::floor((box[1] + reach * width) * scale);
+      const double y0 = std::floor((box.ymin - above) * scale);
+      const double x0 = std::floor((box.xmin - left) * scale);
+      const double y1 = std::floor((box.ymin + reach * height) * scale);
+      const double x1 = std::floor((box.xmin + reach * width) * scale);
       // Where the cells are more work than all boxes, compare with all boxes, of every level.
       const double load = static_cast<double>(n_) / static_cast<double>(mask_ + 1);
       if ((y1 - y0 + 1) * (kLanes + (x1 - x0 + 1) * load) > static_cast<double>(n_)) return run(0, n_);
@@ -198,6 +205,8 @@ class Grid {
   std::vector<int32_t> class_;
 };
 
+constexpr int64_t kForThreads = 8192;  // boxes; fewer are decided before it pays to start a thread
+
 enum State : uint8_t { kUndecided, kKept, kDropped };
 
 // Decides the boxes in order of rank. A box waits for the decision on those of lower rank that would suppress it, so
@@ -211,23 +220,33 @@ std::vector<int64_t> greedy(const Grid& grid, const std::vector<uint32_t>& order
   const auto* g = &grid;
   auto* decided = state.get();
   constexpr int64_t kPiece = 64;
-  const int workers = n < 2048 ? 1 : threads;  // fewer are decided before a thread has started
+  const int workers = n < kForThreads ? 1 : threads;
   parallel(
       n, workers,
       [=](int64_t begin, int64_t end) {
         dispatch([=]() RVK_INLINE {
+          // Those that would suppress a box and are not decided yet: most boxes find another that is.
+          std::array<size_t, 32> open;
           for (int64_t r = begin; r < end; ++r) {
             const uint32_t slot = g->slot(static_cast<size_t>(r));
-            const bool dropped = g->any(slot, test, [=](size_t other) RVK_INLINE {
-              if (!suppresses(g->rank(other), static_cast<uint32_t>(r))) return false;
-              uint8_t found = decided[other].load(std::memory_order_acquire);
-              while (found == kUndecided) {
-                std::this_thread::yield();
-                found = decided[other].load(std::memory_order_acquire);
+            size_t waiting = 0;
+            const auto wait = [&]() RVK_INLINE {
+              for (; waiting > 0; --waiting) {
+                uint8_t found = kUndecided;
+                while ((found = decided[open[waiting - 1]].load(std::memory_order_acquire)) == kUndecided)
+                  std::this_thread::yield();
+                if (found == kKept) return true;
               }
-              return found == kKept;
+              return false;
+            };
+            const bool dropped = g->any(slot, test, [&](size_t other) RVK_INLINE {
+              const uint8_t found = decided[other].load(std::memory_order_acquire);
+              if (found == kDropped || !suppresses(g->rank(other), static_cast<uint32_t>(r))) return false;
+              if (found == kKept) return true;
+              open[waiting++] = other;
+              return waiting == open.size() && wait();
             });
-            decided[slot].store(dropped ? kDropped : kKept, std::memory_order_release);
+            decided[slot].store(dropped || wait() ? kDropped : kKept, std::memory_order_release);
           }
         });
       },
@@ -244,14 +263,15 @@ std::vector<int64_t> greedy(const Grid& grid, const std::vector<uint32_t>& order
 std::vector<int64_t> nms(const float* boxes, const float* scores, const int32_t* classes, int64_t n, float threshold,
                          int threads) {
   const std::vector<uint32_t> order = by_falling_score(scores, n);
-  const Grid grid(boxes, classes, order, threshold);
+  std::vector<float> area(order.size());
+  for (size_t i = 0; i < area.size(); ++i) area[i] = box_area(boxes + 4 * i);
+  const Grid grid(boxes, area.data(), classes, order, threshold);
   // Without a division: rounding keeps order, so this holds wherever the rounded quotient is above the threshold. The
   // quotient decides.
-  const auto test = [=](float y0, float x0, float y1, float x1, float area, float other_y0, float other_x0,
-                        float other_y1, float other_x1, float other_area) RVK_INLINE {
-    const float inter = box_overlap(y0, y1, other_y0, other_y1) * box_overlap(x0, x1, other_x0, other_x1);
+  const auto test = [=](const Place& a, const Place& b) RVK_INLINE {
+    const float inter = overlap(a, b);
     return static_cast<bool>(static_cast<int>(inter > 0) &
-                             static_cast<int>(inter >= threshold * (area + other_area - inter)));
+                             static_cast<int>(inter >= threshold * (a.area + b.area - inter)));
   };
   const uint32_t* by_rank = order.data();
   const auto suppresses = [=](uint32_t first, uint32_t second) RVK_INLINE {
@@ -265,17 +285,25 @@ std::vector<int64_t> nms(const float* boxes, const float* scores, const int32_t*
 std::vector<int64_t> nms_rotated(const double* boxes, const float* scores, const int32_t* classes, int64_t n,
                                  double threshold, int threads) {
   std::vector<Turned> turned(static_cast<size_t>(n));
-  std::vector<float> around(static_cast<size_t>(n) * 4);
+  std::vector<float> around(turned.size() * 4);
+  std::vector<float> area(turned.size());
   for (size_t i = 0; i < turned.size(); ++i) {
     turned[i] = turn(boxes + 5 * i);
     bounds(turned[i], around.data() + 4 * i);
+    area[i] = static_cast<float>(turned[i].area);
   }
   const std::vector<uint32_t> order = by_falling_score(scores, n);
-  const Grid grid(around.data(), classes, order, 0);  // two boxes may overlap more than what is around them
-  const auto test = [](float y0, float x0, float y1, float x1, float, float other_y0, float other_x0, float other_y1,
-                       float other_x1, float) RVK_INLINE {
-    return static_cast<bool>(static_cast<int>(y0 < other_y1) & static_cast<int>(other_y0 < y1) &
-                             static_cast<int>(x0 < other_x1) & static_cast<int>(other_x0 < x1));
+  // Two boxes may overlap more than what is around them, so the grid knows no threshold. But they share no more than
+  // what is around them, or than the smaller has; the margin covers float32.
+  const Grid grid(around.data(), area.data(), classes, order, 0);
+  const auto low = static_cast<float>(threshold * (1 - 1e-5));
+  const auto test = [=](const Place& a, const Place& b) RVK_INLINE {
+    const float smaller = a.area < b.area ? a.area : b.area;
+    const float shared = overlap(a, b);
+    const float most = shared < smaller ? shared : smaller;
+    return static_cast<bool>(static_cast<int>(a.ymin < b.ymax) & static_cast<int>(b.ymin < a.ymax) &
+                             static_cast<int>(a.xmin < b.xmax) & static_cast<int>(b.xmin < a.xmax) &
+                             static_cast<int>(most >= low * (a.area + b.area - most)));
   };
   const uint32_t* by_rank = order.data();
   const Turned* all = turned.data();

@@ -1,4 +1,4 @@
-"""Suppression among 20,000 boxes of one class, of which about half stay, with distinct scores."""
+"""Suppression among boxes of one class with distinct scores: spread out, in crowds about objects, and rotated."""
 
 from __future__ import annotations
 
@@ -15,37 +15,59 @@ CHECKED = 2000  # boxes: the reference compares each with all that are kept
 def cases(scene: Scene, quick: bool) -> list[Case]:
     rng = np.random.default_rng(0)
     n = 5_000 if quick else 20_000
-    corner = rng.random((n, 2)) * 2000 * np.sqrt(n / 20_000)
-    boxes = np.concatenate([corner, corner + 10 + rng.random((n, 2)) * 40], 1).astype(np.float32)
+    extent = 2000 * np.sqrt(n / 20_000)
+    corner = rng.random((n, 2)) * extent
+    crowds = corner[rng.integers(0, n // 60, n)] + rng.normal(0, 3, (n, 2))
     scores = ((rng.permutation(n) + 1) / n).astype(np.float32)
-    inputs = {"boxes": boxes, "scores": scores, "classes": np.zeros(n, np.int32), "iou": 0.5}
-    return [
-        Case(
-            kernel="nms",
-            name=f"{n:,} boxes",
-            inputs=inputs,
-            ours=run_nms,
-            check=part_as_reference,
-            peers=(
-                Peer("powerboxes rtree_nms", "powerboxes:rtree_nms", check=same_boxes),
-                Peer("powerboxes nms", "powerboxes:nms", check=same_boxes),
-                Peer("OpenCV NMSBoxes", "opencv:nms", check=same_boxes),
-                Peer("NumPy", "numpy:nms", check=same_boxes),
-            ),
-            floor=Peer("argsort", "numpy:argsort_scores"),
+    floor = Peer("argsort", "numpy:argsort_scores")
+    listed = []
+    for name, first, least, most in (("", corner, 10, 50), (" in crowds", crowds, 36, 44)):
+        boxes = np.concatenate([first, first + rng.uniform(least, most, (n, 2))], 1).astype(np.float32)
+        listed.append(
+            Case(
+                kernel="nms",
+                name=f"{n:,} boxes{name}",
+                inputs=_inputs(boxes, scores),
+                ours=run_nms,
+                check=part_as_reference,
+                peers=(
+                    Peer("powerboxes rtree_nms", "powerboxes:rtree_nms", check=same_boxes),
+                    Peer("powerboxes nms", "powerboxes:nms", check=same_boxes),
+                    Peer("OpenCV NMSBoxes", "opencv:nms", check=same_boxes),
+                    Peer("NumPy", "numpy:nms", check=same_boxes),
+                ),
+                floor=floor,
+            )
         )
-    ]
+    m = n // 4
+    turned = np.concatenate([corner[:m] / 2, rng.uniform(10, 50, (m, 2)), rng.uniform(0, 180, (m, 1))], 1)
+    rotated = Case(
+        kernel="nms",
+        name=f"{m:,} rotated boxes",
+        inputs={**_inputs(turned, scores[:m]), "rotated": True},
+        ours=run_nms,
+        check=part_as_reference,
+        peers=(Peer("powerboxes rtree_rotated_nms", "powerboxes:rtree_rotated_nms", check=same_boxes),),
+        floor=floor,
+    )
+    return [*listed, rotated]
+
+
+def _inputs(boxes: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    return {"boxes": boxes, "scores": scores, "classes": np.zeros(len(boxes), np.int32), "iou": 0.5, "rotated": False}
 
 
 def run_nms(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
-    return lambda: nms(inputs["boxes"], inputs["scores"], inputs["classes"], inputs["iou"], threads=threads)
+    boxes, scores, classes = (inputs[name] for name in ("boxes", "scores", "classes"))
+    return lambda: nms(boxes, scores, classes, inputs["iou"], rotated=inputs["rotated"], threads=threads)
 
 
 def part_as_reference(inputs: Inputs, kept: np.ndarray) -> None:
-    """No box that is kept overlaps another; and on the first boxes the kernel equals its reference."""
+    """On the first boxes the kernel equals its reference."""
     assert (np.diff(inputs["scores"][kept]) < 0).all(), "not in order of falling score"
-    part = [inputs[name][:CHECKED] for name in ("boxes", "scores", "classes")]
-    np.testing.assert_array_equal(nms(*part, inputs["iou"]), nms(*part, inputs["iou"], kernel="reference"))
+    part = [inputs[name][: 200 if inputs["rotated"] else CHECKED] for name in ("boxes", "scores", "classes")]
+    got, want = (nms(*part, 0.1, rotated=inputs["rotated"], kernel=kernel) for kernel in ("cpp", "reference"))
+    np.testing.assert_array_equal(got, want)
 
 
 def same_boxes(ours: np.ndarray, theirs: Any) -> None:

@@ -91,8 +91,8 @@ class _Sums:
         check_array("scores", scores, "float32", (n, self.size, self.size, self.shape[2]))
         check_array("row", row, "int64", (n,))
         check_array("col", col, "int64", (n,))
-        limit = 2**40  # far beyond any scene; keeps sums of positions within 64 bits
-        if n and max(np.abs(row).max(), np.abs(col).max()) > limit:
+        # Far beyond any scene; keeps sums of positions within 64 bits.
+        if n and max(-row.min(), row.max(), -col.min(), col.max()) > 2**40:
             raise ValueError("row, col: a chip lies more than 2^40 pixels away")
         if self._finished:
             raise ValueError("the blend is finished; start a new one to add chips")

@@ -89,15 +89,10 @@ def reference_of_many(boxes, scores, classes, threshold):
     return kept
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.5, 0.95])
-@pytest.mark.parametrize("kind", ["uniform", "crowds", "one place", "all sizes", "far apart", "tiny"])
-def test_threads_within_a_class(kind, threshold):
-    """Above 2,048 boxes threads share a class; the result is that of one, for every way to lie."""
-    rng = np.random.default_rng(11)
-    n = 4000
-    corner, side = rng.random((n, 2)) * 400, 8 + rng.random((n, 2)) * 20
+def boxes_of(kind, rng, n):
+    corner, side = rng.random((n, 2)) * 7 * n**0.5, 8 + rng.random((n, 2)) * 20
     if kind == "crowds":
-        corner = corner[rng.integers(0, 40, n)] + rng.normal(0, 2, (n, 2))
+        corner = corner[rng.integers(0, n // 100, n)] + rng.normal(0, 2, (n, 2))
     elif kind == "one place":
         corner = rng.random((n, 2))
     elif kind == "all sizes":
@@ -108,10 +103,27 @@ def test_threads_within_a_class(kind, threshold):
     elif kind == "tiny":
         corner, side = corner * 1e-8, side * 1e-8
     boxes = np.concatenate([corner, corner + side], 1).astype(np.float32)
-    scores, classes = rng.random(n).astype(np.float32), rng.integers(-1, 2, n).astype(np.int32)
-    want = reference_of_many(boxes, scores, classes, threshold)
-    for threads in (1, 2, 5):
-        assert nms(boxes, scores, classes, threshold, threads=threads).tolist() == want
+    return boxes, rng.random(n).astype(np.float32), rng.integers(-1, 2, n).astype(np.int32)
+
+
+KINDS = ("uniform", "crowds", "one place", "all sizes", "far apart", "tiny")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.5, 0.95])
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_the_matrix_however_boxes_lie(kind, threshold):
+    inputs = boxes_of(kind, np.random.default_rng(11), 2000)
+    assert nms(*inputs, threshold, threads=1).tolist() == reference_of_many(*inputs, threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_within_a_class_change_nothing(kind, threshold):
+    """From 8,192 boxes on threads share a class."""
+    inputs = boxes_of(kind, np.random.default_rng(12), 9000)
+    want = nms(*inputs, threshold, threads=1).tolist()
+    for threads in (2, 5):
+        assert nms(*inputs, threshold, threads=threads).tolist() == want
 
 
 def test_scores_of_every_kind_are_in_order():
@@ -156,8 +168,19 @@ def test_rotated_boxes_equal_their_matrix():
             want.append(i)
             dropped |= above[i]
     assert 100 < len(want) < 2400
-    for threads in (1, 3):
-        assert nms(boxes, scores, classes, 0.3, rotated=True, threads=threads).tolist() == want
+    assert nms(boxes, scores, classes, 0.3, rotated=True).tolist() == want
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1e4])
+def test_rotated_boxes_of_any_size(size):
+    """Areas that float32 does not have are no reason to leave a pair out."""
+    rng = np.random.default_rng(13)
+    boxes = random_rotated_boxes(rng, 300, 40, 30)
+    scores, classes = rng.random(300).astype(np.float32), np.zeros(300, np.int32)
+    want = nms(boxes, scores, classes, 0.3, rotated=True).tolist()
+    scaled = boxes * np.array([size, size, size, size, 1])
+    assert 30 < len(want) < 270
+    assert nms(scaled, scores, classes, 0.3, rotated=True).tolist() == want
 
 
 def test_bad_arguments():

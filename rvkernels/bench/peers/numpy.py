@@ -56,3 +56,68 @@ def write_chips(inputs, threads):
     rows, cols = inputs["windows"][0, 2:]
     out = np.empty((len(inputs["windows"]), rows, cols, inputs["image"].shape[2]), np.uint8)
     return lambda: out.fill(7)
+
+
+def iou(inputs, threads):
+    (ay0, ax0, ay1, ax1), (by0, bx0, by1, bx1) = (np.ascontiguousarray(inputs[name].T) for name in "ab")
+    shape = (len(ay0), len(by0))
+    high, other, inter = (np.empty(shape, np.float32) for _ in range(3))
+
+    def run():
+        np.minimum(ay1[:, None], by1, out=high)
+        np.subtract(high, np.maximum(ay0[:, None], by0, out=other), out=high)
+        np.maximum(high, 0, out=high)
+        np.minimum(ax1[:, None], bx1, out=inter)
+        np.subtract(inter, np.maximum(ax0[:, None], bx0, out=other), out=inter)
+        np.maximum(inter, 0, out=inter)
+        np.multiply(inter, high, out=inter)
+        np.add(((ay1 - ay0) * (ax1 - ax0))[:, None], (by1 - by0) * (bx1 - bx0), out=other)
+        np.subtract(other, inter, out=other)
+        with np.errstate(invalid="ignore"):
+            return np.divide(inter, other, out=high)
+
+    return run
+
+
+def write_matrix(inputs, threads):
+    """Floor of iou: write the matrix, on one thread."""
+    out = np.empty((len(inputs["a"]), len(inputs["b"])), np.float32)
+    return lambda: out.fill(0)
+
+
+def write_wide_matrix(inputs, threads):
+    """Floor of rotated_iou: write the matrix, on one thread."""
+    out = np.empty((len(inputs["a"]), len(inputs["b"])))
+    return lambda: out.fill(0)
+
+
+def add_chips(inputs, threads):
+    chips, weights = np.array(inputs["chips"]), inputs["weights"][..., None]
+    size = chips.shape[1]
+    sums = np.zeros((*inputs["shape"], chips.shape[3]), np.float32)
+    product = np.empty(chips.shape[1:], np.float32)
+
+    def run():
+        for chip, row, col in zip(chips, inputs["row"].tolist(), inputs["col"].tolist()):
+            sums[row : row + size, col : col + size] += np.multiply(chip, weights, out=product)
+        return sums
+
+    return run
+
+
+def copy_chips(inputs, threads):
+    """Floor of blend's accumulate: read the chips and write as much, on one thread."""
+    chips = np.array(inputs["chips"])
+    out = np.empty_like(chips)
+    return lambda: np.copyto(out, chips)
+
+
+def argmax(inputs, threads):
+    sums = np.array(inputs["sums"])
+    return lambda: sums.argmax(2)
+
+
+def read_sums(inputs, threads):
+    """Floor of blend's labels: read the sums, on one thread."""
+    sums = np.array(inputs["sums"])
+    return lambda: sums.max()

@@ -73,3 +73,42 @@ def components_with_statistics(inputs, threads):
         return {"labels": labels, "count": n - 1, "area": table[:, cv2.CC_STAT_AREA]}
 
     return run
+
+
+def rotated_iou(inputs, threads):
+    """The pairs whose circles meet, one by one."""
+    _threads(threads)
+    a, b = inputs["a"], inputs["b"]
+    out = np.zeros((len(a), len(b)))
+    (a_rectangles, a_areas), (b_rectangles, b_areas) = (
+        ([((x, y), (w, h), t) for y, x, h, w, t in boxes.tolist()], (boxes[:, 2] * boxes[:, 3]).tolist())
+        for boxes in (a, b)
+    )
+
+    def run():
+        reach = [np.hypot(boxes[:, 2], boxes[:, 3]) / 2 for boxes in (a, b)]
+        apart = np.hypot(a[:, None, 0] - b[:, 0], a[:, None, 1] - b[:, 1])
+        for i, j in np.argwhere(apart < reach[0][:, None] + reach[1]).tolist():
+            kind, corners = cv2.rotatedRectangleIntersection(a_rectangles[i], b_rectangles[j])
+            if kind != cv2.INTERSECT_NONE:
+                inter = cv2.contourArea(cv2.convexHull(corners))
+                out[i, j] = inter / (a_areas[i] + b_areas[j] - inter)
+        return out
+
+    return run
+
+
+def add_chips(inputs, threads):
+    _threads(threads)
+    chips = np.array(inputs["chips"])
+    size, classes = chips.shape[2:]
+    weights = np.repeat(inputs["weights"][..., None], classes, 2)
+    sums = np.zeros((*inputs["shape"], classes), np.float32)
+    places = [sums[r : r + size, c : c + size] for r, c in zip(inputs["row"].tolist(), inputs["col"].tolist())]
+
+    def run():
+        for place, chip in zip(places, chips):
+            cv2.accumulateProduct(weights, chip, place)
+        return sums
+
+    return run
