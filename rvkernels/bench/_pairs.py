@@ -40,7 +40,7 @@ class Effort(NamedTuple):
     timeout: float
 
 
-FULL = Effort(rounds=9, turn=0.25, limit=5.0, far=4.0, timeout=300.0)
+FULL = Effort(rounds=9, turn=0.1, limit=3.0, far=4.0, timeout=300.0)
 QUICK = Effort(rounds=5, turn=0.01, limit=0.1, far=2.0, timeout=20.0)
 
 Side = Optional[Peer]  # None: the kernel
