@@ -23,15 +23,15 @@ namespace {
 template <typename T>
 constexpr int64_t kValues = int64_t{std::numeric_limits<T>::max()} - std::numeric_limits<T>::min() + 1;
 
-// A cache line more than the values: at a multiple of 4 KiB from one table to the next, the CPU would take the counters
-// of one value in two tables for the same address and wait.
-template <typename T>
-constexpr int64_t kBins = kValues<T> + 16;
+// Of a table, a cache line more than the values: at a multiple of 4 KiB from one table to the next, the CPU would take
+// the counters of one value in two tables for the same address and wait.
+int64_t bins_of(int64_t values) { return values + 16; }
 
 constexpr int64_t kWidest = 16;               // counters raised per turn of an unrolled loop
+constexpr int64_t kCache = 16 << 10;          // bytes of tables that leave room in a first-level cache
 constexpr int64_t kStretch = 1024;            // pixels whose validity is looked at together
 constexpr int64_t kMost = int64_t{1} << 31;   // pixels until 32-bit counters are emptied
-constexpr int64_t kMostSliced = 32;           // bands; separating them costs more than tables beyond
+constexpr int64_t kMostSliced = 16;           // bands; separating them costs more than tables beyond
 constexpr int64_t kGroup = 512;               // values, a bit each in a vector
 constexpr int64_t kGroups = 8;                // groups per block: masks and a block of four bands fit in 48 KiB
 constexpr int64_t kBlock = kGroup * kGroups;  // pixels
@@ -42,9 +42,9 @@ int64_t bin(T value) {
 }
 
 template <typename T, int64_t Width>
-void raise(const T* const* from, int64_t n, int64_t step, uint32_t* counts) {
+void raise(const T* const* from, int64_t n, int64_t step, uint32_t* counts, int64_t bins) {
   for (int64_t i = 0; i < n; ++i)
-    for (int64_t j = 0; j < Width; ++j) ++counts[j * kBins<T> + bin(from[j][i * step])];
+    for (int64_t j = 0; j < Width; ++j) ++counts[j * bins + bin(from[j][i * step])];
 }
 
 template <typename T, size_t... I>
@@ -196,22 +196,45 @@ RVK_VBMI int64_t valid_bits(const uint8_t* valid, int64_t pixels, uint64_t* bits
   return count;
 }
 
-// The values of one band, `step` <= 32 bytes apart, side by side; 0 from `pixels` to the next multiple of 64.
-RVK_VBMI void gather(const uint8_t* values, int64_t step, int64_t pixels, const uint64_t* places, uint8_t* plane) {
-  // Byte i * step of `step` vectors; the instruction looks at the lower six bits only.
-  alignas(64) uint8_t starts[64];
-  for (int64_t i = 0; i < 64; ++i) starts[i] = static_cast<uint8_t>(i * step);
-  const __m512i start = _mm512_load_si512(starts);
-  for (int64_t i = 0; i < pixels; i += 64) {
-    const uint8_t* from = values + i * step;
-    int64_t left = (std::min<int64_t>(64, pixels - i) - 1) * step + 1;  // bytes up to the last value
+// [k]: of 64 pixels `Step` bytes apart, those whose byte lies in the k-th vector of 64 bytes.
+template <int Step>
+constexpr std::array<uint64_t, Step> pixels_by_vector() {
+  std::array<uint64_t, Step> bits{};
+  for (int i = 0; i < 64; ++i) bits[i * Step / 64] |= uint64_t{1} << i;
+  return bits;
+}
+
+// The values of one band, `Step` bytes apart, side by side; 0 from `pixels` to the next multiple of 64.
+template <int Step>
+RVK_VBMI void gather(const uint8_t* values, int64_t pixels, uint8_t* plane) {
+  static constexpr auto kPixels = pixels_by_vector<Step>();
+  // Byte i * Step of `Step` vectors; the instruction looks at the lower six bits only.
+  alignas(64) uint8_t places[64];
+  for (int i = 0; i < 64; ++i) places[i] = static_cast<uint8_t>(i * Step);
+  const __m512i place = _mm512_load_si512(places);
+  for (int64_t i = 0; i < pixels; i += 64, values += 64 * Step) {
+    // Nothing is read behind the last value.
+    const int64_t size = (std::min<int64_t>(64, pixels - i) - 1) * Step + 1;
     __m512i found = _mm512_setzero_si512();
-    for (int64_t k = 0; k < step && left > 0; ++k, from += 64, left -= 64) {
-      const __m512i bytes = left >= 64 ? _mm512_loadu_si512(from) : _mm512_maskz_loadu_epi8(first_bits(left), from);
-      found = _mm512_mask_permutexvar_epi8(found, places[k], start, bytes);
+    if (size > 64 * (Step - 1)) {
+#pragma GCC unroll 32
+      for (int k = 0; k < Step - 1; ++k)
+        found = _mm512_mask_permutexvar_epi8(found, kPixels[k], place, _mm512_loadu_si512(values + 64 * k));
+      const __m512i last = _mm512_maskz_loadu_epi8(first_bits(size - 64 * (Step - 1)), values + 64 * (Step - 1));
+      found = _mm512_mask_permutexvar_epi8(found, kPixels[Step - 1], place, last);
+    } else {
+      for (int k = 0; k * 64 < size; ++k) {
+        const __m512i bytes = _mm512_maskz_loadu_epi8(first_bits(size - 64 * k), values + 64 * k);
+        found = _mm512_mask_permutexvar_epi8(found, kPixels[k], place, bytes);
+      }
     }
     _mm512_storeu_si512(plane + i, found);
   }
+}
+
+template <size_t... I>
+constexpr auto gathers(std::index_sequence<I...>) {
+  return std::array{&gather<static_cast<int>(I) + 1>...};
 }
 
 #endif
@@ -219,13 +242,19 @@ RVK_VBMI void gather(const uint8_t* values, int64_t step, int64_t pixels, const 
 }  // namespace
 
 template <typename T>
-ValueCounts<T>::ValueCounts(int64_t bands) : bands_(bands) {
-  // Tables of 16-bit values fill the second-level cache sooner than taking turns gains.
-  constexpr int64_t kTables = std::is_same_v<T, uint8_t> ? kWidest : 2;
-  turns_ = std::max<int64_t>(1, kTables / std::max<int64_t>(1, bands));
-  counts_.resize(static_cast<size_t>(turns_ * bands_ * kBins<T>));
-  sliced_ = std::is_same_v<T, uint8_t> && isa() >= Isa::vbmi;
+ValueCounts<T>::ValueCounts(int64_t bands, int64_t values)
+    : bands_(bands),
+      values_(values),
+      bins_(bins_of(values)),
+      sliced_(std::is_same_v<T, uint8_t> && isa() >= Isa::vbmi) {
+  // As many turns as tables fit; two where none does.
+  const int64_t fit = std::max<int64_t>(2, kCache / static_cast<int64_t>(bins_ * sizeof(uint32_t)));
+  turns_ = std::max<int64_t>(1, std::min(kWidest, fit) / std::max<int64_t>(1, bands));
+  counts_.resize(static_cast<size_t>(turns_ * bands_ * bins_));
 }
+
+template <typename T>
+ValueCounts<T>::ValueCounts(int64_t bands) : ValueCounts(bands, kValues<T>) {}
 
 template <typename T>
 void ValueCounts<T>::add(const T* const* bands, int64_t step, const uint8_t* valid, int64_t pixels) {
@@ -233,7 +262,7 @@ void ValueCounts<T>::add(const T* const* bands, int64_t step, const uint8_t* val
   while (pixels > 0) {
     const int64_t n = std::min(pixels, kMost);
     if (pending_ + n > kMost) {
-      std::vector<int64_t> sums(static_cast<size_t>(bands_ * kValues<T>));
+      std::vector<int64_t> sums(static_cast<size_t>(bands_ * values_));
       move_to(sums.data());
       spilled_ = std::move(sums);
     }
@@ -272,14 +301,14 @@ void ValueCounts<T>::tables(const std::vector<const T*>& bands, int64_t step, co
         from[static_cast<size_t>(j)] = bands[static_cast<size_t>(j % bands_)] + (at + j / bands_) * step;
       for (int64_t j = 0; j < width; j += kWidest) {
         const auto count = kRaise[static_cast<size_t>(std::min(kWidest, width - j) - 1)];
-        count(from.data() + j, n / turns_, turns_ * step, counts_.data() + j * kBins<T>);
+        count(from.data() + j, n / turns_, turns_ * step, counts_.data() + j * bins_, bins_);
       }
       done = n - n % turns_;
     }
     const auto one_by_one = [&](int64_t i, uint32_t change) {
-      uint32_t* table = counts_.data() + i % turns_ * bands_ * kBins<T>;
+      uint32_t* table = counts_.data() + i % turns_ * bands_ * bins_;
       for (int64_t b = 0; b < bands_; ++b)
-        table[b * kBins<T> + bin(bands[static_cast<size_t>(b)][(at + i) * step])] += change;
+        table[b * bins_ + bin(bands[static_cast<size_t>(b)][(at + i) * step])] += change;
     };
     for (int64_t i = done; i < n && most; ++i) one_by_one(i, 1);
     if (kept == n || kept == 0) continue;
@@ -294,13 +323,10 @@ void ValueCounts<T>::tables(const std::vector<const T*>& bands, int64_t step, co
 
 template <typename T>
 void ValueCounts<T>::slices([[maybe_unused]] const std::vector<const T*>& bands, [[maybe_unused]] int64_t step,
-                       [[maybe_unused]] const uint8_t* valid, [[maybe_unused]] int64_t pixels) {
+                            [[maybe_unused]] const uint8_t* valid, [[maybe_unused]] int64_t pixels) {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<T, uint8_t>) {
-    if (places_.size() != static_cast<size_t>(step)) {
-      places_.assign(static_cast<size_t>(step), 0);
-      for (int64_t i = 0; i < 64; ++i) places_[static_cast<size_t>(i * step / 64)] |= uint64_t{1} << i;
-    }
+    static constexpr auto kGather = gathers(std::make_index_sequence<kMostSliced>());
     planes_.resize(static_cast<size_t>(bands_ * kBlock));
     bits_.resize(kBlock / 64);
     for (int64_t at = 0; at < pixels;) {
@@ -313,9 +339,9 @@ void ValueCounts<T>::slices([[maybe_unused]] const std::vector<const T*>& bands,
           uint8_t* plane = planes_.data() + static_cast<int64_t>(b) * kBlock + filled_;
           if (direct)
             count_block(values, kGroups, kept == kBlock ? nullptr : bits_.data(), values + kBlock,
-                        counts_.data() + static_cast<int64_t>(b) * kBins<T>);
+                        counts_.data() + static_cast<int64_t>(b) * bins_);
           else
-            gather(values, step, n, places_.data(), plane);
+            kGather[static_cast<size_t>(step - 1)](values, n, plane);
         }
         if (!direct) {
           filled_ += (n + 63) / 64 * 64;
@@ -337,7 +363,7 @@ void ValueCounts<T>::flush([[maybe_unused]] const T* ahead) {
     for (int64_t i = filled_; i < groups * kGroup; i += 64) bits_[static_cast<size_t>(i / 64)] = 0;
     for (int64_t b = 0; b < bands_ && groups > 0; ++b)
       count_block(planes_.data() + b * kBlock, groups, kept_ == groups * kGroup ? nullptr : bits_.data(),
-                  ahead + b * kBlock, counts_.data() + b * kBins<T>);
+                  ahead + b * kBlock, counts_.data() + b * bins_);
     filled_ = kept_ = 0;
   }
 #endif
@@ -347,8 +373,8 @@ template <typename T>
 void ValueCounts<T>::move_to(int64_t* histogram) {
   flush(nullptr);
   for (int64_t t = 0; t < turns_ * bands_; ++t)
-    for (int64_t v = 0; v < kValues<T>; ++v)
-      histogram[t % bands_ * kValues<T> + v] += std::exchange(counts_[static_cast<size_t>(t * kBins<T> + v)], 0);
+    for (int64_t v = 0; v < values_; ++v)
+      histogram[t % bands_ * values_ + v] += std::exchange(counts_[static_cast<size_t>(t * bins_ + v)], 0);
   for (size_t k = 0; k < spilled_.size(); ++k) histogram[k] += std::exchange(spilled_[k], 0);
   pending_ = 0;
 }

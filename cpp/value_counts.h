@@ -18,11 +18,13 @@ template <typename T>
 class ValueCounts {
  public:
   explicit ValueCounts(int64_t bands);
+  // Only the least `values` values of T occur; at least 256.
+  ValueCounts(int64_t bands, int64_t values);
 
   // Pixel i of band b is bands[b][i * step]. valid (pixels): 0 = leave the pixel out; null = all count.
   void add(const T* const* bands, int64_t step, const uint8_t* valid, int64_t pixels);
 
-  // histogram (bands, values of T from the least) grows by all that was added since the last call.
+  // histogram (bands, values from the least) grows by all that was added since the last call.
   void move_to(int64_t* histogram);
 
  private:
@@ -30,7 +32,8 @@ class ValueCounts {
   void slices(const std::vector<const T*>& bands, int64_t step, const uint8_t* valid, int64_t pixels);
   void flush(const T* ahead);
 
-  int64_t bands_;
+  int64_t bands_, values_;
+  int64_t bins_;  // of a table
   bool sliced_;
   int64_t turns_;                 // tables per band
   int64_t pending_ = 0;           // pixels in counts_, whose counters hold 32 bits
@@ -40,7 +43,6 @@ class ValueCounts {
   int64_t filled_ = 0, kept_ = 0;  // pixels in the block, in 64s; and how many of them count
   std::vector<uint8_t> planes_;    // (bands, block)
   std::vector<uint64_t> bits_;     // one per pixel: whether it counts
-  std::vector<uint64_t> places_;   // (step): which of 64 pixels lie in the vector
 };
 
 }  // namespace rvk

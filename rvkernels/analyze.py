@@ -112,7 +112,6 @@ def _region(
 ) -> np.ndarray:
     """Class counts of one region, whose pixels are added to `total`; cells are counted elsewhere."""
     classes = description["classes"]
-    source = tile.Raster(scene.images)
     statistics = Statistics(total.bands, total.dtype, threads=threads)
     counts = np.zeros(len(classes), np.int64)
     features = None
@@ -122,13 +121,17 @@ def _region(
         centre = (features.boxes[:, :2] + features.boxes[:, 2:]) / 2 - (region.row, region.col)
         here = ((centre >= 0) & (centre < (region.rows, region.cols))).all(axis=1)
         counts += np.bincount(features.class_ids[here], minlength=len(counts))
-    for group in windows.tiles(region.extent, SIZE):
-        step = max(1, chip.PIXELS // int(np.prod(group[0, 2:])))
-        for first in range(0, len(group), step):
-            part = np.ascontiguousarray(group[first : first + step])
-            images, valid = source.read(part, valid=True, threads=threads)
-            statistics.add(images.astype(total.dtype, copy=False), valid)
-            if task == "segmentation":
+    if task != "segmentation":  # which counts labels where pixels have data, and so reads both
+        window = np.array([region.extent], np.int64)
+        statistics.add_rasters(scene.images, window)
+    else:
+        source = tile.Raster(scene.images)
+        for group in windows.tiles(region.extent, SIZE):
+            step = max(1, chip.PIXELS // int(np.prod(group[0, 2:])))
+            for first in range(0, len(group), step):
+                part = np.ascontiguousarray(group[first : first + step])
+                images, valid = source.read(part, valid=True, threads=threads)
+                statistics.add(images.astype(total.dtype, copy=False), valid)
                 mask = labels.masks(
                     scene,
                     part,

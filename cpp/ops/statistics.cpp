@@ -11,7 +11,7 @@
 namespace rvk {
 namespace {
 
-constexpr int64_t kGrain = int64_t{1} << 18;    // pixels per piece of work, at least
+constexpr int64_t kGrain = int64_t{1} << 20;    // values per piece of work, at least
 constexpr int64_t kSquares = int64_t{1} << 15;  // squares below 2^48 that surely fit in 64 bits
 constexpr int64_t kBlock = 1024;                // values taken apart at a time: stay in the first-level cache
 constexpr int64_t kTurns = 4;                   // sums per exponent, so that one need not wait for its last change
@@ -130,7 +130,7 @@ void statistics(const T* images, const uint8_t* valid, int64_t pixels, int64_t b
         std::lock_guard<std::mutex> hold(lock);
         tally.move_to(totals);
       },
-      std::max(kGrain, share));
+      std::max(kGrain / std::max<int64_t>(1, bands), share));
 }
 
 template void statistics(const uint8_t*, const uint8_t*, int64_t, int64_t, const Totals&, int);

@@ -78,6 +78,18 @@ class Scene:
         assert encoding in ENCODINGS, encoding
         return str(self.folder / f"{encoding}.tif")
 
+    def blocks(self, encoding: str) -> tuple[np.ndarray, np.ndarray]:
+        """Offsets and sizes in bytes of the GeoTIFF's blocks, row by row."""
+        dataset = gdal.Open(self.path(encoding))
+        band = dataset.GetRasterBand(1)
+        across, down = (-(-size // block) for size, block in zip((band.XSize, band.YSize), band.GetBlockSize()))
+        keys = [f"{{}}_{x}_{y}" for y in range(down) for x in range(across)]
+        offsets, sizes = (
+            [int(band.GetMetadataItem(key.format(item), "TIFF")) for key in keys]
+            for item in ("BLOCK_OFFSET", "BLOCK_SIZE")
+        )
+        return np.array(offsets), np.array(sizes)
+
     @property
     def buildings(self) -> str:
         """GeoJSON of polygons in the CRS of the image, with the property cls, 1 to 5."""

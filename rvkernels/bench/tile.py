@@ -11,7 +11,6 @@ import functools
 from typing import Any, Callable
 
 import numpy as np
-from osgeo import gdal
 
 from rvkernels.bench import Case, Inputs, Peer, Scene
 from rvkernels.ops import tile
@@ -63,7 +62,7 @@ def _case(
     inputs: dict[str, Any] = {"path": path, "windows": windows, "image": scene.image, "cache_mb": cache_mb}
     inputs["compared"] = np.unique(np.linspace(0, len(windows) - 1, COMPARED).astype(np.int64))
     if blocks:
-        inputs["offsets"], inputs["sizes"] = _blocks(path)
+        inputs["offsets"], inputs["sizes"] = scene.blocks(encoding)
     peers = [
         Peer("GDAL ReadAsArray", "gdal:chips", check=same_chips),
         Peer("rasterio", "rasterio:chips", check=same_chips),
@@ -79,16 +78,6 @@ def _case(
         peers=tuple(peers),
         floor=floor,
     )
-
-
-def _blocks(path: str) -> np.ndarray:
-    """(2, n): offsets and sizes of a tiled file's blocks."""
-    dataset = gdal.Open(path)
-    band = dataset.GetRasterBand(1)
-    cols, rows = band.GetBlockSize()
-    places = [(c, r) for r in range(-(-dataset.RasterYSize // rows)) for c in range(-(-dataset.RasterXSize // cols))]
-    items = [[band.GetMetadataItem(f"BLOCK_{what}_{c}_{r}", "TIFF") for c, r in places] for what in ("OFFSET", "SIZE")]
-    return np.array(items).astype(np.int64)
 
 
 def run_chips(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:

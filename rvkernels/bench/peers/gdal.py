@@ -96,3 +96,32 @@ def chips(inputs, threads):
         return np.moveaxis(out[inputs["compared"]], 1, 3)
 
     return run
+
+
+def statistics(inputs, threads):
+    """What gdalinfo -stats does: all values of each band, exactly. Threads decode, but GDAL counts on one."""
+    gdal.SetConfigOption("GDAL_PAM_ENABLED", "NO")  # or the result would be written beside the file
+    options = [f"NUM_THREADS={threads or 'ALL_CPUS'}"]
+
+    def run():
+        gdal.SetCacheMax(DEFAULT_CACHE)
+        dataset = gdal.OpenEx(inputs["path"], gdal.OF_RASTER, open_options=options)
+        bands = [dataset.GetRasterBand(band + 1) for band in range(dataset.RasterCount)]
+        found = np.array([band.ComputeStatistics(False) for band in bands])
+        return dict(zip(("min", "max", "mean", "std"), found.T))
+
+    return run
+
+
+def histogram(inputs, threads):
+    """What gdalinfo -hist does for bytes, here of all values."""
+    gdal.SetConfigOption("GDAL_PAM_ENABLED", "NO")
+    options = [f"NUM_THREADS={threads or 'ALL_CPUS'}"]
+
+    def run():
+        gdal.SetCacheMax(DEFAULT_CACHE)
+        dataset = gdal.OpenEx(inputs["path"], gdal.OF_RASTER, open_options=options)
+        bands = [dataset.GetRasterBand(band + 1) for band in range(dataset.RasterCount)]
+        return np.array([band.GetHistogram(-0.5, 255.5, 256, False, False) for band in bands])
+
+    return run

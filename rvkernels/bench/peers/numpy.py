@@ -1,5 +1,7 @@
 """NumPy: what one writes where there is no library, and floors: the least that has to be done."""
 
+import os
+
 import numpy as np
 
 
@@ -121,3 +123,51 @@ def read_sums(inputs, threads):
     """Floor of blend's labels: read the sums, on one thread."""
     sums = np.array(inputs["sums"])
     return lambda: sums.max()
+
+
+def read_file(inputs, threads):
+    """Floor of statistics of a file that is not compressed."""
+    size = os.path.getsize(inputs["path"])
+    buffer = memoryview(bytearray(min(size, 1 << 20)))
+
+    def run():
+        with open(inputs["path"], "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+    return run
+
+
+def add_up(inputs, threads):
+    """Floor of statistics: every value has to be read."""
+    words = inputs["images"].reshape(-1).view(np.uint8)
+    words = words[: words.size // 8 * 8].view(np.uint64)
+    return words.sum
+
+
+def histogram(inputs, threads):
+    images, valid = inputs["images"], inputs.get("valid")
+    bins = np.iinfo(images.dtype).max + 1
+
+    def run():
+        kept = images if valid is None else images[valid != 0]
+        return np.stack([np.bincount(kept[:, band], minlength=bins) for band in range(images.shape[1])])
+
+    return run
+
+
+def add_labels_up(inputs, threads):
+    """Floor of confusion: both arrays have to be read."""
+    words = [inputs[name].view(np.uint64) for name in ("truth", "predicted")]
+    return lambda: words[0].sum() + words[1].sum()
+
+
+def confusion(inputs, threads):
+    truth, predicted, classes = inputs["truth"], inputs["predicted"], inputs["classes"]
+
+    def run():
+        kept = truth < classes
+        cells = truth[kept].astype(np.int64) * classes + predicted[kept]
+        return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+    return run

@@ -112,3 +112,33 @@ def add_chips(inputs, threads):
         return sums
 
     return run
+
+
+def histogram(inputs, threads):
+    """Band by band, as OpenCV counts them: together they would be a histogram of as many dimensions."""
+    _threads(threads)
+    images = inputs["images"][:, None, :]
+    mask = inputs["valid"][:, None] if "valid" in inputs else None
+    bins = int(np.iinfo(images.dtype).max) + 1
+    bands = range(images.shape[2])
+
+    def run():
+        counts = [cv2.calcHist([images], [band], mask, [bins], [0, bins]) for band in bands]
+        # Counts come as float32, which is exact up to 2^24 in a bin.
+        return np.stack(counts).reshape(-1, bins).astype(np.int64)
+
+    return run
+
+
+def moments(inputs, threads):
+    _threads(threads)
+    images = inputs["images"][:, None, :]
+    return lambda: cv2.meanStdDev(images)
+
+
+def confusion(inputs, threads):
+    """Two bands of one image. Labels beyond the classes lie outside the ranges, and are left out."""
+    _threads(threads)
+    truth, predicted = inputs["truth"][:, None], inputs["predicted"][:, None]
+    k = inputs["classes"]
+    return lambda: cv2.calcHist([truth, predicted], [0, 1], None, [k, k], [0, k, 0, k]).astype(np.int64)

@@ -65,3 +65,14 @@ def chips(inputs, threads):
         return np.moveaxis(out[inputs["compared"]], 1, 3)
 
     return run
+
+
+def statistics(inputs, threads):
+    def run():
+        # Without PAM, or the result would be written beside the file.
+        options = {"GDAL_PAM_ENABLED": False, "GDAL_NUM_THREADS": threads or "ALL_CPUS"}
+        with rasterio.Env(**options), rasterio.open(inputs["path"]) as dataset:
+            found = [dataset.statistics(band, approx=False, clear_cache=True) for band in dataset.indexes]
+        return {name: np.array([getattr(band, name) for band in found]) for name in ("min", "max", "mean", "std")}
+
+    return run

@@ -45,3 +45,16 @@ def argmax(inputs, threads):
     _threads(threads)
     sums = torch.from_numpy(np.array(inputs["sums"]))
     return lambda: sums.argmax(2).numpy()
+
+
+def confusion(inputs, threads):
+    _threads(threads)
+    truth, predicted = (torch.from_numpy(np.array(inputs[name])) for name in ("truth", "predicted"))
+    classes = inputs["classes"]
+
+    def run():
+        kept = truth < classes
+        cells = truth[kept].long() * classes + predicted[kept]
+        return torch.bincount(cells, minlength=classes**2).reshape(classes, classes).numpy()
+
+    return run

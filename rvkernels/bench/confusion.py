@@ -1,0 +1,69 @@
+"""Confusion matrices of 100 million labels: drawn one by one, in stretches as on a map, of many classes, of int64."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+
+from rvkernels.bench import Case, Inputs, Peer, Scene
+from rvkernels.ops.confusion import confusion
+
+CHECKED = 50_000  # labels: the reference counts them one by one
+IGNORE = 255
+
+
+def cases(scene: Scene, quick: bool) -> list[Case]:
+    n = 4_000_000 if quick else 100_000_000
+    listed = [_case("6 classes, at random", n, 6, "uint8", stretch=1)]
+    if quick:
+        return listed
+    return [
+        *listed,
+        _case("6 classes, in stretches, some ignored", n, 6, "uint8", stretch=50, ignored=0.1),
+        _case("30 classes, at random", n, 30, "uint8", stretch=1),
+        _case("6 classes, int64, at random", n // 4, 6, "int64", stretch=1),
+    ]
+
+
+def _case(name: str, n: int, classes: int, dtype: str, *, stretch: int, ignored: float = 0.0) -> Case:
+    """Labels come in stretches of a length; where there is more than one, nine of ten are predicted right."""
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, classes, -(-n // stretch), np.uint8)
+    draws[rng.random(len(draws), np.float32) < ignored] = IGNORE
+    truth = np.repeat(draws, stretch)[:n]
+    predicted = rng.integers(0, classes, n, np.uint8)
+    if stretch > 1:
+        np.copyto(predicted, truth, where=(rng.random(n, np.float32) < 0.9) & (truth != IGNORE))
+    inputs = {"truth": truth.astype(dtype), "predicted": predicted.astype(dtype), "classes": classes}
+    peers = [
+        Peer("numba, four tables", "numba:confusion", check=same_counts),
+        Peer("torch bincount", "torch:confusion", check=same_counts),
+        Peer("NumPy bincount", "numpy:confusion", check=same_counts),
+    ]
+    if dtype == "uint8":
+        peers.append(Peer("OpenCV calcHist", "opencv:confusion", check=same_counts))
+    return Case(
+        kernel="confusion",
+        name=f"{n / 1e6:g} M, {name}",
+        inputs=inputs,
+        ours=run_confusion,
+        check=part_as_reference,
+        peers=tuple(peers),
+        floor=Peer("add both up", "numpy:add_labels_up", differs="reads only"),
+    )
+
+
+def run_confusion(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
+    truth, predicted, classes = inputs["truth"], inputs["predicted"], inputs["classes"]
+    return lambda: confusion(truth, predicted, classes, IGNORE, threads=threads)
+
+
+def part_as_reference(inputs: Inputs, ours: np.ndarray) -> None:
+    part = [inputs[name][:CHECKED] for name in ("truth", "predicted")]
+    want = confusion(*part, inputs["classes"], IGNORE, kernel="reference")
+    np.testing.assert_array_equal(confusion(*part, inputs["classes"], IGNORE), want)
+
+
+def same_counts(ours: np.ndarray, theirs: Any) -> None:
+    np.testing.assert_array_equal(ours, theirs)
