@@ -5,20 +5,30 @@ A task's sink takes windows in order of scene, region, row and col, and writes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rvkernels.ops.blend import Blend
+from rvkernels.ops.blend import Blended, BlendStream
 from rvkernels.ops.nms import nms
 from rvkernels.ops.windows import starts
-from rvkernels.predictions import UNSEEN, Predictions, write_boxes, write_cells, write_labels, write_table
+from rvkernels.predictions import (
+    UNSEEN,
+    Predictions,
+    score_parts,
+    write_boxes,
+    write_cells,
+    write_labels,
+    write_table,
+)
 from rvkernels.scene import Region, Scene
 
-# Rows of a scene that are blended at a time; bounds memory for scenes of any height.
-STRIP = 1024
+# Rows of a region that are handed out at a time.
+STRIP = 256
 
 
 class Window(NamedTuple):
@@ -158,18 +168,36 @@ class _Cells(_Sink):
 
 
 class _Mosaic(_Sink):
-    """Segmentation: overlapping windows blended strip by strip."""
+    """Segmentation: overlapping windows blended, and written strip by strip.
+
+    In memory are the rows that windows still reach. Labels, which polygons need whole, are in a file without a name.
+    """
 
     def enter(self, region: int) -> None:
-        scene = self.scenes[self.regions[region].scene]
+        place = self.regions[region]
+        scene = self.scenes[place.scene]
+        self.write_scores: Callable[[int, int, np.ndarray], None] | None
         if region == 0 or self.regions[region - 1].scene != scene.id:
-            self.labels = np.full((scene.rows, scene.cols), UNSEEN, np.uint8)
-            self.image_scores = None
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                self.labels = np.memmap(file, np.uint8, "w+", shape=(scene.rows, scene.cols))
+            self.labels[:] = UNSEEN
+            self.files = contextlib.ExitStack()
+            self.write_scores = None
             if self.settings["scores"] != "none":
-                shape = (scene.rows, scene.cols, len(self.names))
-                self.image_scores = np.zeros(shape, self.settings["scores"])
-            self.missing: np.ndarray | None = None  # True where there is no data; made when the first such pixel comes
-        self.strips: dict[int, tuple[int, Blend]] = {}
+                scores = score_parts(self.folder, scene, self.settings["scores"], self.names)
+                self.write_scores = self.files.enter_context(scores)
+        self.missing: list[tuple[int, int, np.ndarray]] = []  # first row, col and mask of windows that lack data
+        options = {k: self.settings[k] for k in ("size", "window", "crop")}
+        self.stream = BlendStream(
+            place.rows,
+            place.cols,
+            len(self.names),
+            **options,
+            means=self.settings["scores"],
+            strip=STRIP,
+            take=lambda first, blended: self._write(place, first, blended),
+            threads=self.threads,
+        )
 
     def take(self, region: int, windows: Sequence[Window], results: np.ndarray, valid: np.ndarray) -> None:
         place, size = self.regions[region], self.settings["size"]
@@ -177,64 +205,38 @@ class _Mosaic(_Sink):
         _check_probabilities(scores, place.scene)
         rows = np.array([w.row - place.row for w in windows], np.int64)
         cols = np.array([w.col - place.col for w in windows], np.int64)
-        self._mark_missing(place, rows, cols, valid[:, :size, :size])
-        for strip in range(int(rows[0]) // STRIP, (int(rows[-1]) + size - 1) // STRIP + 1):
-            top, bottom = strip * STRIP, (strip + 1) * STRIP
-            meets = (rows < bottom) & (rows + size > top)
-            if top >= place.rows or not meets.any():
-                continue
-            if strip not in self.strips:
-                self.strips[strip] = self._canvas(place, strip)
-            first, canvas = self.strips[strip]
-            canvas.add(scores if meets.all() else scores[meets], rows[meets] - first, cols[meets])
-        for strip in [s for s in self.strips if (s + 1) * STRIP <= rows[-1]]:
-            self._finish_strip(place, strip)
+        for row, col, mask in zip(rows.tolist(), cols.tolist(), valid[:, :size, :size]):
+            if not mask.all():
+                self.missing.append((row, col, mask == 0))
+        self.stream.add(scores, rows, cols)
 
-    def _canvas(self, place: Region, strip: int) -> tuple[int, Blend]:
-        """Where all windows that meet a strip fit: its first row, and the sums.
-
-        It reaches a window beyond the strip, except at the region's own edges, where Blend keeps the pixels that `crop`
-        leaves out elsewhere.
-        """
-        size = self.settings["size"]
-        first, last = max(0, strip * STRIP - size), min(place.rows, (strip + 1) * STRIP + size)
-        options = {k: self.settings[k] for k in ("size", "window", "crop")}
-        return first, Blend(last - first, place.cols, len(self.names), **options, threads=self.threads)
-
-    def _mark_missing(self, place: Region, rows: np.ndarray, cols: np.ndarray, valid: np.ndarray) -> None:
-        if valid.all():
-            return
-        if self.missing is None:
-            self.missing = np.zeros(self.labels.shape, bool)
-        for row, col, mask in zip(rows, cols, valid):
-            row_end, col_end = min(row + len(mask), place.rows), min(col + len(mask), place.cols)
-            part = self.missing[place.row + row : place.row + row_end, place.col + col : place.col + col_end]
-            part[...] = mask[: row_end - row, : col_end - col] == 0
-
-    def _finish_strip(self, place: Region, strip: int) -> None:
-        first, canvas = self.strips.pop(strip)
-        labels, scores = canvas.finish()
-        top, bottom = strip * STRIP, min((strip + 1) * STRIP, place.rows)
-        part = slice(top - first, bottom - first)
-        target = (slice(place.row + top, place.row + bottom), slice(place.col, place.col + place.cols))
-        self.labels[target] = labels[part]
-        if (self.labels[target] == UNSEEN).any():
-            raise ValueError(f"scene {place.scene}: rows {top} to {bottom} of a region are not covered by windows")
-        if self.image_scores is not None:
-            found = scores[part]
-            self.image_scores[target] = np.rint(found * 255) if self.image_scores.dtype == np.uint8 else found
+    def _write(self, place: Region, first: int, blended: Blended) -> None:
+        """A finished strip of a region, whose first row is `first`, into the scene."""
+        labels, scores = blended
+        last = first + len(labels)
+        if (labels == UNSEEN).any():
+            raise ValueError(f"scene {place.scene}: rows {first} to {last} of a region are not covered by windows")
+        for row, col, mask in self.missing:
+            begin, end = max(first, row), min(last, row + len(mask))
+            if begin < end:
+                strip = (slice(begin - first, end - first), slice(col, col + mask.shape[1]))
+                lacks = mask[begin - row : end - row, : place.cols - col]
+                labels[strip][lacks] = UNSEEN
+                if scores is not None:
+                    scores[strip][lacks] = 0
+        self.missing = [(row, col, mask) for row, col, mask in self.missing if row + len(mask) > last]
+        self.labels[place.row + first : place.row + last, place.col : place.col + place.cols] = labels
+        if self.write_scores is not None:
+            self.write_scores(place.row + first, place.col, scores)
 
     def leave(self, region: int) -> None:
-        for strip in sorted(self.strips):
-            self._finish_strip(self.regions[region], strip)
+        self.stream.finish()
 
     def finish(self, scene: Scene) -> None:
-        if self.missing is not None:
-            self.labels[self.missing] = UNSEEN
-            if self.image_scores is not None:
-                self.image_scores[self.missing] = 0
-        polygons = self.settings["polygons"]
-        write_labels(self.folder, scene, self.labels, self.image_scores, self.names, self.colors, polygons=polygons)
+        with self.files:
+            polygons = self.settings["polygons"]
+            write_labels(self.folder, scene, self.labels, self.names, self.colors, polygons=polygons)
+            del self.labels
 
 
 class _Boxes(_Sink):

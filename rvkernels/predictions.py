@@ -16,10 +16,11 @@ One folder per run:
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,20 +127,27 @@ def write_boxes(
     raster.to_geojson(scene_file(folder, scene.id, ".json"), scene, features)
 
 
+def score_parts(
+    folder: str | Path, scene: Scene, dtype: str, classes: Sequence[str]
+) -> contextlib.AbstractContextManager[Callable[[int, int, np.ndarray], None]]:
+    """scores.tif, a band per class, uint8 = round(255 score) or float32, part by part (raster.geotiff_parts)."""
+    path = scene_file(folder, scene.id, "") / "scores.tif"
+    shape = (scene.rows, scene.cols, len(classes))
+    return raster.geotiff_parts(path, shape, dtype, scene.crs, scene.transform, names=list(classes))
+
+
 def write_labels(
     folder: str | Path,
     scene: Scene,
     labels: np.ndarray,
-    scores: np.ndarray | None,
     classes: Sequence[str],
     colors: Sequence[Sequence[int]],
     *,
     polygons: int | None = 1,
 ) -> None:
-    """labels.tif with a colour table, scores.tif (one band per class) unless `scores` is None, and the polygons.
+    """labels.tif with a colour table, and the polygons.
 
     labels    (rows, cols) uint8 class ids, UNSEEN = none
-    scores    (rows, cols, classes) uint8 = round(255 score), or float32
     polygons  pixels of the smallest area that is a polygon of its own; None: no polygons
     """
     place = scene_file(folder, scene.id, "")
@@ -147,8 +155,6 @@ def write_labels(
     raster.write_geotiff(
         place / "labels.tif", labels, scene.crs, scene.transform, nodata=UNSEEN, colors=table, cog=True
     )
-    if scores is not None:
-        raster.write_geotiff(place / "scores.tif", scores, scene.crs, scene.transform, names=list(classes))
     if polygons is None:
         return
     sieved = raster.sieve(labels, polygons, UNSEEN)

@@ -6,15 +6,16 @@ or longitude and y north or latitude, whatever order the CRS itself prefers. Pix
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from osgeo import gdal, osr
+from osgeo import gdal, gdal_array, osr
 
 from rvkernels import _raster
 from rvkernels.files import atomic
@@ -120,7 +121,7 @@ def write_geotiff(
     stack = array[..., None] if array.ndim == 2 else array
     if stack.ndim != 3 or 0 in stack.shape:
         raise ValueError(f"{path}: expected an array (rows, cols) or (rows, cols, bands), got {array.shape}")
-    rows, cols, bands = stack.shape
+    bands = stack.shape[2]
     if array.dtype.name not in _GDAL_TYPES:
         raise ValueError(f"{path}: no GeoTIFF of dtype {array.dtype}; there are {', '.join(_GDAL_TYPES)}")
     if colors is not None and (bands != 1 or array.dtype.name not in ("uint8", "uint16")):
@@ -129,19 +130,11 @@ def write_geotiff(
         raise ValueError(f"{path}: {len(names)} band names for {bands} bands")
     if photometric not in (None, "rgb") or (photometric == "rgb" and bands < 3):
         raise ValueError(f"{path}: photometric is None, or 'rgb' for three bands or more; got {photometric!r}, {bands}")
-    image = gdal.GetDriverByName("MEM").Create("", cols, rows, bands, _GDAL_TYPES[array.dtype.name])
-    image.SetGeoTransform([float(v) for v in transform])
-    if crs is not None:
-        image.SetSpatialRef(_spatial_reference(crs))
-    for b in range(bands):
-        band = image.GetRasterBand(b + 1)
-        band.WriteArray(stack[..., b])
-        if nodata is not None:
-            band.SetNoDataValue(float(nodata))
-        if names is not None:
-            band.SetDescription(names[b])
-        if photometric == "rgb" and b < 3:
-            band.SetColorInterpretation((gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)[b])
+    image = gdal_array.OpenNumPyArray(stack, False)
+    _georeference(image, crs, transform, nodata, names)
+    for b in range(3 if photometric == "rgb" else 0):
+        band_color = (gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)[b]
+        image.GetRasterBand(b + 1).SetColorInterpretation(band_color)
     if colors is not None:
         table = gdal.ColorTable()
         for value, color in colors.items():
@@ -153,21 +146,93 @@ def write_geotiff(
         overviews = "NEAREST" if colors is not None else "AVERAGE"
         options = ["COMPRESS=DEFLATE", "PREDICTOR=YES", "BLOCKSIZE=256", f"RESAMPLING={overviews}"]
     else:
-        predictor = 3 if array.dtype.kind == "f" else 2
-        options = ["TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256", "COMPRESS=DEFLATE", f"PREDICTOR={predictor}"]
+        options = _tiled(array.dtype)
         options += ["PHOTOMETRIC=RGB", "ALPHA=NO"] if photometric == "rgb" else []
     options.append("BIGTIFF=IF_SAFER")
-    # Without PAM everything goes into the file itself; a sidecar would not be renamed with it.
-    gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "NO")
     try:
-        with atomic(path) as temporary:
+        with _no_sidecar(), atomic(path) as temporary:
             written = gdal.GetDriverByName("COG" if cog else "GTiff").CreateCopy(str(temporary), image, 0, options)
             written.FlushCache()
             del written
     except RuntimeError as error:
         raise ValueError(f"{path}: cannot write a GeoTIFF: {error}") from None
+
+
+@contextlib.contextmanager
+def geotiff_parts(
+    path: str | Path,
+    shape: tuple[int, int, int],
+    dtype: str,
+    crs: str | None,
+    transform: Sequence[float],
+    *,
+    names: Sequence[str] | None = None,
+) -> Iterator[Callable[[int, int, np.ndarray], None]]:
+    """A GeoTIFF as write_geotiff makes it, of an array that is never whole in memory.
+
+    shape  (rows, cols, bands) of the image
+    Gives `write(row, col, part)`, which puts a part (rows, cols, bands) of `dtype` at its first row and column. Parts
+    in order of rows are fastest; what none covers is 0. The file appears when the block ends without an error.
+    Raises ValueError naming the path and what does not fit.
+    """
+    path = Path(path)
+    rows, cols, bands = shape
+    if min(shape) < 1:
+        raise ValueError(f"{path}: expected rows, cols and bands of at least 1, got {shape}")
+    options = [*_tiled(np.dtype(dtype)), "BIGTIFF=IF_SAFER"]
+    try:
+        with _no_sidecar(), atomic(path) as temporary:
+            image = gdal.GetDriverByName("GTiff").Create(
+                str(temporary), cols, rows, bands, _GDAL_TYPES[str(dtype)], options
+            )
+            _georeference(image, crs, transform, None, names)
+
+            def write(row: int, col: int, part: np.ndarray) -> None:
+                got = f"got {part.shape} of {part.dtype} at {row}, {col}"
+                if part.ndim != 3 or part.shape[2] != bands or part.dtype != dtype:
+                    raise ValueError(f"{path}: expected a part (rows, cols, {bands}) of {dtype}, {got}")
+                if row < 0 or col < 0 or row + len(part) > rows or col + part.shape[1] > cols:
+                    raise ValueError(f"{path}: expected a part inside the image of {shape}, {got}")
+                image.WriteArray(part.transpose(2, 0, 1), col, row)
+
+            yield write
+            image.FlushCache()
+            image = None  # GDAL ends the file when nobody has it any more
+    except RuntimeError as error:
+        raise ValueError(f"{path}: cannot write a GeoTIFF: {error}") from None
+
+
+def _tiled(dtype: np.dtype) -> list[str]:
+    predictor = 3 if dtype.kind == "f" else 2
+    return ["TILED=YES", "BLOCKXSIZE=256", "BLOCKYSIZE=256", "COMPRESS=DEFLATE", f"PREDICTOR={predictor}"]
+
+
+@contextlib.contextmanager
+def _no_sidecar() -> Iterator[None]:
+    """Without PAM everything goes into the file itself; a sidecar would not be renamed with it."""
+    gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "NO")
+    try:
+        yield
     finally:
         gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", None)
+
+
+def _georeference(
+    image: gdal.Dataset,
+    crs: str | None,
+    transform: Sequence[float],
+    nodata: float | None,
+    names: Sequence[str] | None,
+) -> None:
+    image.SetGeoTransform([float(v) for v in transform])
+    if crs is not None:
+        image.SetSpatialRef(_spatial_reference(crs))
+    for b in range(image.RasterCount):
+        band = image.GetRasterBand(b + 1)
+        if nodata is not None:
+            band.SetNoDataValue(float(nodata))
+        if names is not None:
+            band.SetDescription(names[b])
 
 
 def _spatial_reference(crs: str) -> osr.SpatialReference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -177,6 +178,41 @@ def test_strips_change_nothing(tmp_path, monkeypatch):
     window = np.array([[0, 0, 90, 40]])
     for name in ("a/labels.tif", "a/scores.tif"):
         assert (tile.read(tmp_path / "whole" / name, window) == tile.read(tmp_path / "strips" / name, window)).all()
+
+
+def test_no_data_and_regions_side_by_side_in_strips(tmp_path, monkeypatch):
+    image = np.random.default_rng(1).integers(1, 4, (70, 50, 1)).astype(np.uint8)
+    image[np.random.default_rng(2).random((70, 50)) < 0.02] = 0
+    image[28:40] = 0
+    scene = make_scene(tmp_path, "a", image, nodata=0)
+    regions = [Region("a", 0, 0, 70, 25, "test"), Region("a", 10, 25, 60, 25, "test")]
+    monkeypatch.setattr(assemble, "STRIP", 8)
+    settings = {"size": 16, "stride": 7, "batch": 5}
+    run(tmp_path / "out", "segmentation", lambda x: by_value(np.maximum(x, 1) - 1), [scene], regions, settings)
+    window = np.array([[0, 0, 70, 50]])
+    labels = tile.read(tmp_path / "out/a/labels.tif", window)[0, ..., 0]
+    want = image[..., 0].astype(np.int64) - 1
+    want[want < 0] = 255
+    want[:10, 25:] = 255
+    assert (labels == want).all()
+    scores = tile.read(tmp_path / "out/a/scores.tif", window)[0]
+    assert (scores.max(-1) == np.where(want == 255, 0, 153)).all()
+
+
+def test_memory_does_not_grow_with_the_rows_of_a_scene(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "READ_BYTES", 1 << 16)
+    monkeypatch.setattr(assemble, "STRIP", 64)
+    peaks = []
+    for rows in (256, 2048):
+        scene = make_scene(tmp_path, f"a{rows}", np.ones((rows, 96, 1), np.uint8))
+        regions = [Region(scene.id, 0, 0, rows, 96, "test")]
+        settings = {"size": 32, "scores": "float32", "polygons": None}
+        tracemalloc.start()
+        run(tmp_path / "out", "segmentation", by_value, [scene], regions, settings)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    scores_of_all_rows = 2048 * 96 * 3 * 4
+    assert peaks[1] < peaks[0] + scores_of_all_rows / 4
 
 
 def test_a_region_is_predicted_without_its_neighbours(tmp_path):

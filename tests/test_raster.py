@@ -238,3 +238,46 @@ def test_read_bytes(tmp_path):
     assert raster.read_bytes(tmp_path / "a.txt") == b"words"
     with pytest.raises(FileNotFoundError, match=r"gone\.txt"):
         raster.read_bytes(tmp_path / "gone.txt")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_parts_make_the_same_image(tmp_path, dtype):
+    image = (np.random.default_rng(0).random((300, 530, 3)) * 200).astype(dtype)
+    transform = (500_000.0, 0.5, 0.0, 4_500_000.0, 0.0, -0.5)
+    names = ["a", "b", "c"]
+    raster.write_geotiff(tmp_path / "whole.tif", image, "EPSG:32618", transform, names=names)
+    with raster.geotiff_parts(
+        tmp_path / "parts.tif", image.shape, dtype, "EPSG:32618", transform, names=names
+    ) as write:
+        for row in range(0, 300, 70):
+            for col in (0, 260):
+                write(row, col, image[row : row + 70, col : col + 270])
+        assert not (tmp_path / "parts.tif").exists()
+    whole, parts = (gdal.Open(str(tmp_path / name)) for name in ("whole.tif", "parts.tif"))
+    assert (whole.ReadAsArray() == parts.ReadAsArray()).all()
+    assert (parts.ReadAsArray() == image.transpose(2, 0, 1)).all()
+    assert whole.GetMetadata("IMAGE_STRUCTURE") == parts.GetMetadata("IMAGE_STRUCTURE")
+    assert whole.GetGeoTransform() == parts.GetGeoTransform()
+    assert whole.GetProjection() == parts.GetProjection()
+    assert [parts.GetRasterBand(b).GetDescription() for b in (1, 2, 3)] == names
+
+
+def test_parts_that_do_not_fit_leave_no_file(tmp_path):
+    path = tmp_path / "parts.tif"
+    for row, shape, dtype, message in (
+        (0, (5, 5, 1), "uint8", "expected a part"),
+        (0, (5, 5, 2), "float32", "expected a part"),
+        (8, (5, 5, 2), "uint8", "inside the image"),
+        (-1, (5, 5, 2), "uint8", "inside the image"),
+    ):
+        with (
+            pytest.raises(ValueError, match=message),
+            raster.geotiff_parts(path, (10, 10, 2), "uint8", None, raster.IDENTITY) as write,
+        ):
+            write(row, 0, np.zeros(shape, dtype))
+    assert list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(ValueError, match="at least 1"),
+        raster.geotiff_parts(path, (0, 10, 2), "uint8", None, raster.IDENTITY),
+    ):
+        pass
