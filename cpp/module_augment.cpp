@@ -26,11 +26,14 @@ RVK_BIND(augment) {
     job.images = rvk::checked_pixels(a["images"], "images", 4);
     const auto images = py::reinterpret_borrow<py::array>(a["images"]);
     const auto index = rvk::checked<int64_t>(a["index"], "index", 1);
-    const auto out = rvk::checked<float>(a["out"], "out", 4, true);
+    const rvk::OutPixels to = rvk::checked_out_pixels(a["out"], "out", 4, a["bfloat16"].cast<bool>());
+    const py::array& out = to.array;
     const py::ssize_t all = images.shape(0), n = index.size();
     job.rows = images.shape(1);
     job.cols = images.shape(2);
     job.bands = images.shape(3);
+    if ((job.rows + 2) * (job.cols + 2) * job.bands * rvk::value_size(job.images.type) > INT32_MAX)
+      throw py::value_error("images: a chip must have fewer than 2^31 bytes, got shape " + rvk::shape_text(images));
     job.index = index.data();
     job.n = n;
     job.planar = a["planar"].cast<bool>();
@@ -68,12 +71,14 @@ RVK_BIND(augment) {
     job.dropped = argument<uint8_t>(a, "dropped", {n, job.bands});
     job.mean = argument<float>(a, "mean", {job.bands});
     job.inverse = argument<float>(a, "inverse", {job.bands});
+    if (!job.mean != !job.inverse) throw py::value_error("mean, inverse: expected both or neither");
     job.fill = argument<float>(a, "fill", {job.bands});
     job.peak = a["peak"].cast<float>();
     job.seed = a["seed"].cast<uint64_t>();
     job.epoch = a["epoch"].cast<uint32_t>();
     job.noise_op = a["noise_op"].cast<uint32_t>();
-    job.out = const_cast<float*>(out.data());
+    job.out = to.data;
+    job.out_type = to.type;
     job.out_labels = argument<uint8_t>(a, "out_labels", {n, job.out_rows, job.out_cols}, true);
     const int threads = a["threads"].cast<int>();
     py::gil_scoped_release release;

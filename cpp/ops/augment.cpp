@@ -1,387 +1,532 @@
 #include "augment.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 #include "../dispatch.h"
+#include "../interpolate.h"
 #include "../parallel.h"
 #include "../philox.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace rvk {
 
 namespace {
 
-constexpr int64_t kOne = int64_t{1} << 32;  // one pixel
-constexpr int64_t kHalf = kOne / 2;
+constexpr uint8_t kIgnore = 255;
 
-// Where the pixels of one output row lie in the source: at pixel c, (y + c * dy, x + c * dx). Those with
-// begin <= c < end are inside.
-struct Line {
-  int64_t y, dy, x, dx;
-  int64_t begin, end;
-};
-
-// Shrinks [begin, end) to the c with 0 <= start + c * step < limit.
-void narrow(int64_t start, int64_t step, int64_t limit, int64_t& begin, int64_t& end) {
-  const auto floor_div = [](int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); };
-  if (step == 0) {
-    if (start < 0 || start >= limit) end = begin;
-    return;
-  }
-  const int64_t first = step > 0 ? -floor_div(start, step) : -floor_div(start - (limit - 1), step);
-  const int64_t last = step > 0 ? floor_div(limit - 1 - start, step) : floor_div(-start, step);
-  begin = std::min(std::max(begin, first), end);
-  end = std::max(begin, std::min(end, last + 1));
-}
-
-Line line_of(const Augment& job, const int64_t* map, int64_t row) {
-  Line line{map[0] + row * map[1], map[2], map[3] + row * map[4], map[5], 0, job.out_cols};
-  narrow(line.y, line.dy, job.rows * kOne, line.begin, line.end);
-  narrow(line.x, line.dx, job.cols * kOne, line.begin, line.end);
-  return line;
-}
-
-// Every pixel centre falls on a pixel centre.
-bool whole_pixels(const int64_t* map) {
-  const int64_t fractions = (map[0] - kHalf) | map[1] | map[2] | (map[3] - kHalf) | map[4] | map[5];
-  return (fractions & (kOne - 1)) == 0;
-}
-
-// The four source pixels around each output pixel, as offsets into the chip, and the weights of the later ones.
-struct Taps {
-  std::vector<int32_t> top_left, top_right, bottom_left, bottom_right;
-  std::vector<float> x, y;
-  explicit Taps(size_t n) : top_left(n), top_right(n), bottom_left(n), bottom_right(n), x(n), y(n) {}
-};
-
-void find_taps(const Line& line, int64_t rows, int64_t cols, int64_t bands, int32_t* __restrict top_left,
-               int32_t* __restrict top_right, int32_t* __restrict bottom_left, int32_t* __restrict bottom_right,
-               float* __restrict wx, float* __restrict wy) {
+void multiply_add(float* values, int64_t count, float gain, float offset) {
   dispatch([=]() RVK_INLINE {
-    const auto last_row = static_cast<int32_t>(rows - 1), last_col = static_cast<int32_t>(cols - 1);
-    const auto row_step = static_cast<int32_t>(cols * bands), col_step = static_cast<int32_t>(bands);
-    int64_t y = line.y + line.begin * line.dy - kHalf, x = line.x + line.begin * line.dx - kHalf;
-    for (int64_t c = line.begin; c < line.end; ++c, y += line.dy, x += line.dx) {
-      const auto row = static_cast<int32_t>(y >> 32), col = static_cast<int32_t>(x >> 32);
-      wy[c] = static_cast<float>(static_cast<int32_t>((y & (kOne - 1)) >> 8)) * 0x1p-24f;
-      wx[c] = static_cast<float>(static_cast<int32_t>((x & (kOne - 1)) >> 8)) * 0x1p-24f;
-      const int32_t top = std::max(row, 0) * row_step, bottom = std::min(row + 1, last_row) * row_step;
-      const int32_t left = std::max(col, 0) * col_step, right = std::min(col + 1, last_col) * col_step;
-      top_left[c] = top + left;
-      top_right[c] = top + right;
-      bottom_left[c] = bottom + left;
-      bottom_right[c] = bottom + right;
-    }
+    for (int64_t i = 0; i < count; ++i) values[i] = values[i] * gain + offset;
   });
 }
 
-using Float4 = float __attribute__((vector_size(16)));
-
-using Int4 = int32_t __attribute__((vector_size(16)));
-
-// Four values, from any address. Integers come as whole words, which shifts take apart (the least byte is first in
-// memory): compilers convert a vector of four bytes one by one.
-inline __attribute__((always_inline)) Float4 load4(const float* from) {
-  Float4 four;
-  std::memcpy(&four, from, sizeof four);
-  return four;
+inline RVK_INLINE int32_t bits_of(float value) {
+  int32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
 }
 
-inline __attribute__((always_inline)) Float4 load4(const uint8_t* from) {
-  int32_t word;
-  std::memcpy(&word, from, sizeof word);
-  const Int4 four = (Int4{word, word, word, word} >> Int4{0, 8, 16, 24}) & 255;
-  return __builtin_convertvector(four, Float4);
+inline RVK_INLINE float float_of(int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
 }
 
-inline __attribute__((always_inline)) Float4 load4(const uint16_t* from) {
-  int32_t words[2];
-  std::memcpy(words, from, sizeof words);
-  const Int4 four = (Int4{words[0], words[0], words[1], words[1]} >> Int4{0, 16, 0, 16}) & 65535;
-  return __builtin_convertvector(four, Float4);
+// Terms in pairs, then pairs of pairs: a chain of multiplications and additions would keep the processor waiting.
+inline RVK_INLINE float log_factor(float t) {
+  const float t2 = t * t;
+  const float low = (kLog[0] + kLog[1] * t) + t2 * (kLog[2] + kLog[3] * t);
+  return low + (t2 * t2) * ((kLog[4] + kLog[5] * t) + t2 * kLog[6]);
 }
 
-// Bands [k, k + 4) of one output pixel.
-template <typename T>
-inline __attribute__((always_inline)) void blend4(const T* a, const T* b, const T* d, const T* e, int64_t k, float wx,
-                                                  float wy, float* to) {
-  const Float4 p = load4(a + k), q = load4(d + k);
-  const Float4 top = p + (load4(b + k) - p) * wx;
-  const Float4 bottom = q + (load4(e + k) - q) * wx;
-  const Float4 value = top + (bottom - top) * wy;
-  std::memcpy(to + k, &value, sizeof value);
+inline RVK_INLINE float exp_factor(float f) {
+  const float f2 = f * f;
+  return (kExp[0] + kExp[1] * f) + f2 * ((kExp[2] + kExp[3] * f) + f2 * kExp[4]);
 }
 
-// Writes pixels [begin, end) of a row of values and up to one value after them. `size` is the number of values in the
-// chip, beyond which nothing may be read.
-template <typename T>
-inline __attribute__((always_inline)) void blend_taps(const T* chip, int64_t size, const Taps& taps, int64_t begin,
-                                                      int64_t end, int64_t bands, float* values) {
-  const int32_t *top_left = taps.top_left.data(), *top_right = taps.top_right.data();
-  const int32_t *bottom_left = taps.bottom_left.data(), *bottom_right = taps.bottom_right.data();
-  const float *x = taps.x.data(), *y = taps.y.data();
-  for (int64_t c = begin; c < end; ++c) {
-    const T *a = chip + top_left[c], *b = chip + top_right[c], *d = chip + bottom_left[c], *e = chip + bottom_right[c];
-    const float wx = x[c], wy = y[c];
-    float* to = values + c * bands;
-    if (bands >= 4) {
-      for (int64_t k = 0; k + 4 <= bands; k += 4) blend4(a, b, d, e, k, wx, wy, to);
-      if (bands % 4 != 0) blend4(a, b, d, e, bands - 4, wx, wy, to);
-    } else if (bands == 3 && bottom_right[c] + 4 <= size) {
-      blend4(a, b, d, e, 0, wx, wy, to);  // the fourth value belongs to the next pixel, which is written next
-    } else {
-      for (int64_t k = 0; k < bands; ++k) {
-        const float p = static_cast<float>(a[k]), q = static_cast<float>(d[k]);
-        const float top = p + (static_cast<float>(b[k]) - p) * wx;
-        const float bottom = q + (static_cast<float>(e[k]) - q) * wx;
-        to[k] = top + (bottom - top) * wy;
-      }
-    }
-  }
-}
-
-template <typename T>
-inline __attribute__((always_inline)) void take_pixels(const T* from, int64_t step, int64_t count, int64_t bands,
-                                                       float* to) {
-  for (int64_t c = 0; c < count; ++c)
-    for (int64_t k = 0; k < bands; ++k) to[c * bands + k] = static_cast<float>(from[c * step + k]);
-}
-
-// Calls f with the band count, as a constant for the common ones: the compiler then unrolls the loop over bands.
-template <typename F>
-inline __attribute__((always_inline)) void with_bands(int64_t bands, F&& f) {
-  switch (bands) {
-    case 1:
-      return f(std::integral_constant<int64_t, 1>());
-    case 3:
-      return f(std::integral_constant<int64_t, 3>());
-    case 4:
-      return f(std::integral_constant<int64_t, 4>());
-    default:
-      return f(bands);
-  }
-}
-
-template <typename T>
-void interpolate(const T* chip, int64_t size, const Taps& taps, const Line& line, int64_t bands, float* values) {
-  dispatch([=, &taps]() RVK_INLINE {
-    with_bands(bands, [&](auto b) RVK_INLINE { blend_taps(chip, size, taps, line.begin, line.end, b, values); });
-  });
-}
-
-template <typename T>
-void take(const T* from, int64_t step, int64_t count, int64_t bands, float* values) {
-  dispatch(
-      [=]() RVK_INLINE { with_bands(bands, [&](auto b) RVK_INLINE { take_pixels(from, step, count, b, values); }); });
-}
-
-void take_labels(const uint8_t* chip, int64_t cols, const Line& line, int64_t out_cols, uint8_t* to) {
-  dispatch([=]() RVK_INLINE {
-    std::fill(to, to + line.begin, uint8_t{255});
-    for (int64_t c = line.begin; c < line.end; ++c)
-      to[c] = chip[((line.y + c * line.dy) >> 32) * cols + ((line.x + c * line.dx) >> 32)];
-    std::fill(to + line.end, to + out_cols, uint8_t{255});
-  });
-}
-
-void multiply_add(float* values, int64_t count, float gain, const float* offset) {
-  dispatch([=]() RVK_INLINE {
-    for (int64_t i = 0; i < count; ++i) values[i] = values[i] * gain + offset[i];
-  });
+// x in (kLeastPower, 1].
+inline RVK_INLINE float power(float x, float gamma) {
+  constexpr int32_t kRootOfHalf = 0x3F3504F3;
+  const int32_t bits = bits_of(x);
+  const int32_t exponent = (bits - kRootOfHalf) >> 23;
+  const float t = float_of(bits - exponent * (1 << 23)) - 1.0f;
+  const float y = gamma * (static_cast<float>(exponent) + t * log_factor(t));
+  constexpr float kWhole = 0x1.8p23f;  // at this size, float32 has whole numbers only, and ends in their bits
+  const float shifted = y + kWhole;
+  const float f = y - (shifted - kWhole);
+  const auto scale = static_cast<int32_t>(static_cast<uint32_t>(bits_of(shifted)) << 23);
+  return float_of(bits_of(1.0f + f * exp_factor(f)) + scale);
 }
 
 void raise_to(float* values, int64_t count, float gamma, float peak) {
-  const float inverse = 1.0f / peak;
-  for (int64_t i = 0; i < count; ++i)
-    values[i] = peak * std::pow(std::min(std::max(values[i] * inverse, 0.0f), 1.0f), gamma);
+  dispatch([=]() RVK_INLINE {
+    const float inverse = 1.0f / peak;
+    for (int64_t i = 0; i < count; ++i) {
+      const float x = values[i] * inverse;
+      // Positive floats are in the order of their bits; what is not is replaced below.
+      const float held = float_of(std::min(bits_of(x), 0x3F800000));
+      const float raised = peak * power(held, gamma), none = x * 0.0f;
+      values[i] = x > kLeastPower ? raised : none;
+    }
+  });
 }
 
-void turn_colours(float* values, int64_t count, int64_t bands, const float* m) {
+void turn_colours(const Planes& planes, int64_t count, const float* matrix) {
+  float *red = planes[0], *green = planes[1], *blue = planes[2];
+  float m[9];
+  std::copy(matrix, matrix + 9, m);
   dispatch([=]() RVK_INLINE {
     for (int64_t c = 0; c < count; ++c) {
-      float* v = values + c * bands;
-      const float r = v[0], g = v[1], b = v[2];
-      v[0] = m[0] * r + m[1] * g + m[2] * b;
-      v[1] = m[3] * r + m[4] * g + m[5] * b;
-      v[2] = m[6] * r + m[7] * g + m[8] * b;
+      const float r = red[c], g = green[c], b = blue[c];
+      red[c] = m[0] * r + m[1] * g + m[2] * b;
+      green[c] = m[3] * r + m[4] * g + m[5] * b;
+      blue[c] = m[6] * r + m[7] * g + m[8] * b;
     }
   });
 }
 
-// Two taps of a symmetric filter, at the same distance from the middle.
-void add_taps(float* to, const float* low, const float* high, int64_t count, float weight) {
-  dispatch([=]() RVK_INLINE {
-    for (int64_t i = 0; i < count; ++i) to[i] = to[i] + weight * (low[i] + high[i]);
-  });
-}
+// A symmetric filter: to[i] = w[0] * low[0][i] + sum_k w[k] * (low[k][i] + high[k][i]), in passes of three distances,
+// on `planes` runs of `count` values; the next run begins to_step and from_step values after one.
+struct Filter {
+  const float *const *low, *const *high;
+  const float* weight;
+  int64_t radius;
+};
 
-void scale_to(float* to, const float* from, int64_t count, float weight) {
-  dispatch([=]() RVK_INLINE {
-    for (int64_t i = 0; i < count; ++i) to[i] = weight * from[i];
-  });
-}
-
-// Adds to values[begin, end) of a row whose noise starts at block `first`.
-void add_noise(float* values, int64_t begin, int64_t end, float strength, uint32_t first, uint32_t op, uint32_t sample,
-               uint32_t epoch, PhiloxKey key) {
-  dispatch([=]() RVK_INLINE {
-    float steps[128];
-    for (int64_t at = begin & ~int64_t{3}; at < end; at += 128) {
-      uint32_t words[128];
-      philox_32(first + static_cast<uint32_t>(at / 4), op, sample, epoch, key, words);
-      for (int i = 0; i < 128; ++i) {
-        const uint32_t pairs = (words[i] & 0x00FF00FF) + ((words[i] >> 8) & 0x00FF00FF);
-        steps[i] = static_cast<float>(static_cast<int32_t>((pairs & 0xFFFF) + (pairs >> 16)) - 510) * strength;
-      }
-      if (at >= begin && at + 128 <= end) {
-        for (int64_t i = 0; i < 128; ++i) values[at + i] += steps[i];
+void apply(const Filter& f, int64_t planes, int64_t count, int64_t from_step, float* to, int64_t to_step) {
+  for (int64_t k = 1; k == 1 || k <= f.radius; k += 3) {
+    const bool first = k == 1;
+    const int64_t taps = std::min<int64_t>(3, f.radius - k + 1), second = k + (taps > 1), third = second + (taps > 2);
+    const float *middle = f.low[0], *a1 = f.low[k], *b1 = f.high[k], *a2 = f.low[second], *b2 = f.high[second];
+    const float *a3 = f.low[third], *b3 = f.high[third];
+    const float w = f.weight[0], w1 = f.weight[k], w2 = f.weight[second], w3 = f.weight[third];
+    dispatch([=]() RVK_INLINE {
+      const auto pass = [&](auto add) RVK_INLINE {
+        for (int64_t p = 0; p < planes; ++p) {
+          float* sum = to + p * to_step;
+          const int64_t from = p * from_step;
+          if (first) {
+#pragma GCC ivdep
+            for (int64_t i = 0; i < count; ++i) sum[i] = add(w * middle[from + i], from + i);
+          } else {
+#pragma GCC ivdep
+            for (int64_t i = 0; i < count; ++i) sum[i] = add(sum[i], from + i);
+          }
+        }
+      };
+      const auto one = [&](float v, int64_t i) RVK_INLINE { return v + w1 * (a1[i] + b1[i]); };
+      const auto two = [&](float v, int64_t i) RVK_INLINE { return one(v, i) + w2 * (a2[i] + b2[i]); };
+      if (taps == 1) {
+        pass(one);
+      } else if (taps == 2) {
+        pass(two);
       } else {
-        for (int64_t i = std::max(at, begin); i < std::min(at + 128, end); ++i) values[i] += steps[i - at];
+        pass([&](float v, int64_t i) RVK_INLINE { return two(v, i) + w3 * (a3[i] + b3[i]); });
       }
-    }
+    });
+  }
+}
+
+void fill(float* to, int64_t count, float value) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) to[i] = value;
   });
 }
 
-// Row buffers of one thread.
+// The four sums of the bytes of word `bits`, each times `strength`, to to[0], to[step], ...
+inline RVK_INLINE void byte_sums(uint32_t bits, float strength, float* to, int64_t step) {
+  const auto word = static_cast<int32_t>(bits);
+  const int32_t a = word & 255, b = word >> 8 & 255, c = word >> 16 & 255, d = word >> 24 & 255;
+  to[0] = static_cast<float>(a + b + c + d - 510) * strength;
+  to[step] = static_cast<float>((a + b) - (c + d)) * strength;
+  to[2 * step] = static_cast<float>((a - b) + (c - d)) * strength;
+  to[3 * step] = static_cast<float>((a - b) - (c - d)) * strength;
+}
+
+// The noise of a row: sixteen runs of `blocks` values.
+void make_noise_plain(float* to, int64_t blocks, float strength, const PhiloxBlock& counter, PhiloxKey key) {
+  for (int64_t j = 0; j < blocks; ++j) {
+    const PhiloxBlock words = philox({counter[0] + static_cast<uint32_t>(j), counter[1], counter[2], counter[3]}, key);
+    for (size_t w = 0; w < 4; ++w) byte_sums(words[w], strength, to + 4 * static_cast<int64_t>(w) * blocks + j, blocks);
+  }
+}
+
+#if defined(__x86_64__)
+
+RVK_V4 void make_noise_v4(float* to, int64_t blocks, float strength, const PhiloxBlock& counter, PhiloxKey key) {
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i bytes = _mm512_set1_epi32(0x00FF00FF), low_half = _mm512_set1_epi32(0xFFFF);
+  const __m512i middle = _mm512_set1_epi32(510);
+  const __m512 scale = _mm512_set1_ps(strength);
+  for (int64_t j = 0; j < blocks; j += 16) {
+    __m512i x[4] = {
+        _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(counter[0] + static_cast<uint32_t>(j))), lanes),
+        _mm512_set1_epi32(static_cast<int32_t>(counter[1])), _mm512_set1_epi32(static_cast<int32_t>(counter[2])),
+        _mm512_set1_epi32(static_cast<int32_t>(counter[3]))};
+    philox_rounds_v4(x, key);
+    for (int64_t w = 0; w < 4; ++w) {
+      // Halves a + b, c + d and a - b, c - d of sixteen bits.
+      const __m512i even = _mm512_and_si512(x[w], bytes), odd = _mm512_and_si512(_mm512_srli_epi32(x[w], 8), bytes);
+      const __m512i sums = _mm512_add_epi16(even, odd), differences = _mm512_sub_epi16(even, odd);
+      const __m512i a = _mm512_and_si512(sums, low_half), c = _mm512_srli_epi32(sums, 16);
+      const __m512i b = _mm512_srai_epi32(_mm512_slli_epi32(differences, 16), 16);
+      const __m512i d = _mm512_srai_epi32(differences, 16);
+      const __m512i values[4] = {_mm512_sub_epi32(_mm512_add_epi32(a, c), middle), _mm512_sub_epi32(a, c),
+                                 _mm512_add_epi32(b, d), _mm512_sub_epi32(b, d)};
+      for (int64_t k = 0; k < 4; ++k)
+        _mm512_storeu_ps(to + (4 * w + k) * blocks + j, _mm512_mul_ps(_mm512_cvtepi32_ps(values[k]), scale));
+    }
+  }
+}
+
+#endif
+
+// counter[0] is the first block's.
+void make_noise(float* to, int64_t blocks, float strength, const PhiloxBlock& counter, PhiloxKey key) {
+#if defined(__x86_64__)
+  if (isa() >= Isa::v4) return make_noise_v4(to, blocks, strength, counter, key);
+#endif
+  make_noise_plain(to, blocks, strength, counter, key);
+}
+
+void add(float* values, const float* more, int64_t count) {
+  dispatch([=]() RVK_INLINE {
+    for (int64_t i = 0; i < count; ++i) values[i] += more[i];
+  });
+}
+
+struct Span {
+  int64_t begin, end;
+};
+
+// A map of whole pixels along the axes: output pixels (r, c) inside rows x cols come from pixel first + r * row_step +
+// c * col_step of the chip.
+struct Copy {
+  bool possible;
+  Span rows, cols;
+  int64_t first, row_step, col_step;
+};
+
+Copy copy_of(const Augment& job, const int64_t* map) {
+  const int64_t fractions = (map[0] - kHalf) | map[1] | map[2] | (map[3] - kHalf) | map[4] | map[5];
+  const bool upright = map[2] == 0 && map[4] == 0, turned = map[1] == 0 && map[5] == 0;
+  Copy copy{(fractions & (kOne - 1)) == 0 && (upright || turned), {0, job.out_rows}, {0, job.out_cols}, 0, 0, 0};
+  if (!copy.possible) return copy;
+  Span &along_y = upright ? copy.rows : copy.cols, &along_x = upright ? copy.cols : copy.rows;
+  narrow(map[0], upright ? map[1] : map[2], job.rows * kOne, along_y.begin, along_y.end);
+  narrow(map[3], upright ? map[5] : map[4], job.cols * kOne, along_x.begin, along_x.end);
+  copy.first = (map[0] >> 32) * job.cols + (map[3] >> 32);
+  copy.row_step = (map[1] >> 32) * job.cols + (map[4] >> 32);
+  copy.col_step = (map[2] >> 32) * job.cols + (map[5] >> 32);
+  return copy;
+}
+
+int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+// Floats on a boundary of 64 bytes.
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) : lines_(static_cast<size_t>((count + 15) / 16)) {}
+  float* data() { return lines_.empty() ? nullptr : lines_.data()->values; }
+
+ private:
+  struct alignas(64) CacheLine {
+    float values[16];
+  };
+  std::vector<CacheLine> lines_;
+};
+
+// Rows of a strip: its float32 values stay in the first-level cache from the first step to the last.
+int64_t strip_rows(const Augment& job) {
+  constexpr int64_t kValues = 6144;
+  return std::min(std::max<int64_t>(1, kValues / (job.out_cols * job.bands)), job.out_rows);
+}
+
+bool streamed(const Augment& job) {
+  return job.n * job.out_rows * job.out_cols * job.bands * value_size(job.out_type) >= kStreamed;
+}
+
+// Makes one chip after the other, strip by strip, in buffers of its own. In a strip, pixel c of row r is planes[b][r *
+// width + c], rows counted from the strip's first: width is that of the output or, before the blur, has its margins.
 class Worker {
  public:
   explicit Worker(const Augment& job)
       : job_(job),
-        width_(job.out_cols * job.bands),
-        pad_(job.radius ? (job.taps - 1) * job.bands : 0),
-        padded_(static_cast<size_t>(width_ + 2 * pad_ + 1)),  // blend_taps writes one value too many
-        taps_(static_cast<size_t>(job.out_cols)),
-        mean_(repeat_bands(job.mean, job.bands, job.out_cols)),
-        inverse_(repeat_bands(job.inverse, job.bands, job.out_cols)),
-        fill_(repeat_bands(job.fill, job.bands, job.out_cols)) {}
+        size_(job.bands * value_size(job.images.type)),
+        strip_rows_(strip_rows(job)),
+        margin_(job.radius ? round_up(job.taps - 1, 16) : 0),
+        stride_(round_up(strip_rows_ * (job.out_cols + 2 * margin_) + 15, 16)),  // bilinear writes up to 15 more
+        row_stride_(round_up(job.out_cols, 16)),
+        strip_(job.bands * stride_),
+        ring_(job.radius ? (2 * job.taps - 1) * job.bands * row_stride_ : 0),
+        blurred_(job.radius ? job.bands * stride_ : 0),
+        joined_(streamed(job) ? job.bands * stride_ : 0),
+        noise_(job.noise ? 16 * noise_blocks(job.out_cols * job.bands) : 0),
+        shifts_(static_cast<size_t>(job.radius ? 2 * job.taps : 0)),
+        lines_(static_cast<size_t>(job.out_rows)),
+        taps_(job.out_cols),
+        tables_(static_cast<size_t>(job.images.type == PixelType::u8 ? job.bands : 0)),
+        zeros_(static_cast<size_t>(job.bands), 0.0f),
+        ones_(static_cast<size_t>(job.bands), 1.0f),
+        moves_only_(!job.gain && !job.gamma && !job.matrix && !job.radius && !job.noise && !job.hole_count &&
+                    !job.dropped && !job.mean && job.out_type == job.images.type && (!job.planar || job.bands == 1)) {}
 
   void run(int64_t i) {
-    const int64_t* map = job_.map + 6 * i;
-    const int64_t chip = job_.index[i];
-    const int64_t radius = job_.radius ? job_.radius[i] : 0;
-    if (job_.gain) offset_ = repeat_bands(job_.offset + i * job_.bands, job_.bands, job_.out_cols);
-    if (radius > 0) blurred_.resize(static_cast<size_t>(job_.out_rows * width_));
-    const bool copy = whole_pixels(map);
-    for (int64_t r = 0; r < job_.out_rows; ++r) {
-      const Line line = line_of(job_, map, r);
-      read(chip, line, copy);
-      colour(i, line);
-      if (radius > 0) {
-        blur_row(i, radius, blurred_.data() + r * width_);
+    start(i);
+    if (job_.labels) move_labels();
+    if (copy_.possible && moves_only_) return move_image();
+    find_source();
+    const Planes strip{strip_.data() + (radius_ > 0 ? margin_ : 0), stride_};
+    for (int64_t first = 0; first < job_.out_rows; first += strip_rows_) {
+      const Span rows{first, std::min(first + strip_rows_, job_.out_rows)};
+      read(rows, strip);
+      if (radius_ == 0) {
+        finish(rows, strip);
       } else {
-        finish(i, r, line, row());
-      }
-      if (job_.labels)
-        take_labels(job_.labels + chip * job_.rows * job_.cols, job_.cols, line, job_.out_cols,
-                    job_.out_labels + (i * job_.out_rows + r) * job_.out_cols);
-    }
-    if (radius > 0) {
-      for (int64_t r = 0; r < job_.out_rows; ++r) {
-        blur_column(i, radius, r);
-        finish(i, r, line_of(job_, map, r), row());
+        blur(rows, strip);
       }
     }
   }
 
  private:
-  float* row() { return padded_.data() + pad_; }
-
-  void read(int64_t chip, const Line& line, bool copy) {
-    const int64_t bands = job_.bands;
-    std::copy(fill_.data(), fill_.data() + line.begin * bands, row());
-    if (line.begin < line.end) read_inside(chip * job_.rows * job_.cols * bands, line, copy, row());
-    std::copy(fill_.data() + line.end * bands, fill_.data() + width_, row() + line.end * bands);
+  void start(int64_t i) {
+    i_ = i;
+    map_ = job_.map + 6 * i;
+    copy_ = copy_of(job_, map_);
+    const int64_t pixels = job_.index[i] * job_.rows * job_.cols;
+    chip_ = job_.images.at(pixels * job_.bands);
+    labels_ = job_.labels ? job_.labels + pixels : nullptr;
+    radius_ = job_.radius ? job_.radius[i] : 0;
+    width_ = job_.out_cols + (radius_ > 0 ? 2 * margin_ : 0);
+    for (int64_t r = 0; r < job_.out_rows; ++r) lines_[static_cast<size_t>(r)] = find_line(r);
   }
 
-  void read_inside(int64_t first, const Line& line, bool copy, float* to) {
-    const int64_t bands = job_.bands;
-    if (copy && line.dy == 0 && line.dx == kOne) {
-      const int64_t pixel = (line.y >> 32) * job_.cols + (line.x >> 32) + line.begin;
-      return widen(job_.images, first + pixel * bands, (line.end - line.begin) * bands, to + line.begin * bands);
+  const Line& line_of(int64_t r) const { return lines_[static_cast<size_t>(r)]; }
+
+  Line find_line(int64_t r) const {
+    Line line{map_[0] + r * map_[1], map_[2], map_[3] + r * map_[4], map_[5], 0, job_.out_cols};
+    narrow(line.y, line.dy, job_.rows * kOne, line.begin, line.end);
+    narrow(line.x, line.dx, job_.cols * kOne, line.begin, line.end);
+    return line;
+  }
+
+  void move_labels() {
+    const int64_t cols = job_.out_cols;
+    uint8_t* out = job_.out_labels + i_ * job_.out_rows * cols;
+    if (copy_.possible) {
+      const Span &r = copy_.rows, &c = copy_.cols;
+      if (r.end - r.begin < job_.out_rows || c.end - c.begin < cols) std::fill_n(out, job_.out_rows * cols, kIgnore);
+      return move_pixels(labels_ + copy_.first + r.begin * copy_.row_step + c.begin * copy_.col_step, copy_.row_step,
+                         copy_.col_step, r.end - r.begin, c.end - c.begin, 1, out + r.begin * cols + c.begin, cols);
     }
-    switch (job_.images.type) {
-      case PixelType::u8:
-        return sample(static_cast<const uint8_t*>(job_.images.data) + first, line, copy, to);
-      case PixelType::u16:
-        return sample(static_cast<const uint16_t*>(job_.images.data) + first, line, copy, to);
-      case PixelType::f32:
-        return sample(static_cast<const float*>(job_.images.data) + first, line, copy, to);
+    const uint8_t* labels = near(labels_, job_.rows * job_.cols);
+    for (int64_t r = 0; r < job_.out_rows; ++r, out += cols) {
+      const Line& line = line_of(r);
+      std::fill(out, out + line.begin, kIgnore);
+      nearest(labels, job_.cols, line, taps_, out);
+      std::fill(out + line.end, out + cols, kIgnore);
     }
   }
 
-  template <typename T>
-  void sample(const T* chip, const Line& line, bool copy, float* to) {
-    const int64_t bands = job_.bands;
-    if (!copy) {
-      find_taps(line, job_.rows, job_.cols, bands, taps_.top_left.data(), taps_.top_right.data(),
-                taps_.bottom_left.data(), taps_.bottom_right.data(), taps_.x.data(), taps_.y.data());
-      return interpolate(chip, job_.rows * job_.cols * bands, taps_, line, bands, to);
+  // The inside pixels of the output, as they are in the chip, to `to`.
+  void copy_pixels(uint8_t* to, int64_t to_step) const {
+    const Span &rows = copy_.rows, &cols = copy_.cols;
+    const int64_t row_step = copy_.row_step * size_, col_step = copy_.col_step * size_;
+    move_pixels(chip_ + copy_.first * size_ + rows.begin * row_step + cols.begin * col_step, row_step, col_step,
+                rows.end - rows.begin, cols.end - cols.begin, size_, to, to_step);
+  }
+
+  void move_image() {
+    const Span &rows = copy_.rows, &cols = copy_.cols;
+    const int64_t step = job_.out_cols * size_;
+    uint8_t* out = static_cast<uint8_t*>(job_.out) + i_ * job_.out_rows * step;
+    if (rows.end - rows.begin < job_.out_rows || cols.end - cols.begin < job_.out_cols) {
+      const Planes strip{strip_.data(), stride_};
+      for (int64_t b = 0; b < job_.bands; ++b) fill(strip[b], job_.out_cols, job_.fill[b]);
+      join_row(strip, job_.out_cols, job_.bands, zeros_.data(), ones_.data(), out, job_.out_type, 0, 0);
+      for (int64_t r = 1; r < job_.out_rows; ++r) std::memcpy(out + r * step, out, static_cast<size_t>(step));
     }
-    const int64_t y = (line.y + line.begin * line.dy) >> 32, x = (line.x + line.begin * line.dx) >> 32;
-    const int64_t from = (y * job_.cols + x) * bands;
-    const int64_t step = ((line.dy >> 32) * job_.cols + (line.dx >> 32)) * bands;
-    take(chip + from, step, line.end - line.begin, bands, to + line.begin * bands);
+    copy_pixels(out + rows.begin * step + cols.begin * size_, step);
   }
 
-  void colour(int64_t i, const Line& line) {
-    float* from = row() + line.begin * job_.bands;
-    const int64_t pixels = line.end - line.begin, count = pixels * job_.bands;
-    if (job_.gain) multiply_add(from, count, job_.gain[i], offset_.data());
-    if (job_.gamma) raise_to(from, count, job_.gamma[i], job_.peak);
-    if (job_.matrix) turn_colours(from, pixels, job_.bands, job_.matrix + 9 * i);
+  // `bytes` bytes that are read here and there, in a place that is near if they are few: a walk across the rows of a
+  // chip in main memory waits at each of them.
+  const uint8_t* near(const uint8_t* from, int64_t bytes) {
+    constexpr int64_t kFew = 1 << 19;
+    if (bytes > kFew) return from;
+    near_.resize(static_cast<size_t>(bytes));
+    std::memcpy(near_.data(), from, static_cast<size_t>(bytes));
+    return near_.data();
   }
 
-  void blur_row(int64_t i, int64_t radius, float* to) {
-    float* from = row();
-    const float* weight = job_.weights + i * job_.taps;
-    const int64_t bands = job_.bands;
-    for (int64_t k = 1; k <= radius; ++k) {
-      std::copy(from, from + bands, from - k * bands);
-      std::copy(from + width_ - bands, from + width_, from + width_ + (k - 1) * bands);
+  // Where the strips of the chip are read.
+  void find_source() {
+    if (!copy_.possible)
+      return patch_.take(chip_, job_.images.type, job_.rows, job_.cols, job_.bands, map_, job_.out_rows, job_.out_cols);
+    source_step_ = (copy_.cols.end - copy_.cols.begin) * size_;
+    if (copy_.col_step == 1) {
+      source_ = chip_ + (copy_.first + copy_.rows.begin * copy_.row_step + copy_.cols.begin) * size_;
+      source_step_ = copy_.row_step * size_;
+    } else {
+      near_.resize(static_cast<size_t>((copy_.rows.end - copy_.rows.begin) * source_step_));
+      source_ = near_.data();
+      copy_pixels(near_.data(), source_step_);
     }
-    scale_to(to, from, width_, weight[0]);
-    for (int64_t k = 1; k <= radius; ++k) add_taps(to, from - k * bands, from + k * bands, width_, weight[k]);
-  }
-
-  void blur_column(int64_t i, int64_t radius, int64_t r) {
-    const float* weight = job_.weights + i * job_.taps;
-    const auto at = [&](int64_t y) {
-      return blurred_.data() + std::min(std::max<int64_t>(y, 0), job_.out_rows - 1) * width_;
-    };
-    scale_to(row(), at(r), width_, weight[0]);
-    for (int64_t k = 1; k <= radius; ++k) add_taps(row(), at(r - k), at(r + k), width_, weight[k]);
-  }
-
-  void finish(int64_t i, int64_t r, const Line& line, float* values) {
-    const int64_t bands = job_.bands;
-    if (job_.noise) {
-      const auto blocks = static_cast<uint32_t>((width_ + 3) / 4);
-      add_noise(values, line.begin * bands, line.end * bands, job_.noise[i], static_cast<uint32_t>(r) * blocks,
-                job_.noise_op, static_cast<uint32_t>(job_.index[i]), job_.epoch, PhiloxKey(job_.seed));
+    // What a byte becomes up to the matrix.
+    for (size_t b = 0; b < tables_.size(); ++b) {
+      for (int v = 0; v < 256; ++v) tables_[b].values[v] = static_cast<float>(v);
+      colour_band(static_cast<int64_t>(b), tables_[b].values, 256);
+      tables_[b].find_parts();
     }
+  }
+
+  void colour_band(int64_t b, float* values, int64_t count) const {
+    if (job_.gain) multiply_add(values, count, job_.gain[i_], job_.offset[i_ * job_.bands + b]);
+    if (job_.gamma) raise_to(values, count, job_.gamma[i_], job_.peak);
+  }
+
+  // Rows of the output, coloured. The colour steps also run on what is outside; then `fill` covers it.
+  void read(const Span& rows, const Planes& strip) {
+    const int64_t cols = job_.out_cols, count = (rows.end - rows.begin - 1) * width_ + cols;
+    if (copy_.possible) {
+      split(rows, strip);
+    } else {
+      for (int64_t r = rows.begin; r < rows.end; ++r)
+        bilinear(patch_, line_of(r), taps_, {strip.data + (r - rows.begin) * width_, stride_});
+    }
+    const bool by_table = copy_.possible && !tables_.empty();
+    if (!by_table)
+      for (int64_t b = 0; b < job_.bands; ++b) colour_band(b, strip[b], count);
+    if (job_.matrix) turn_colours(strip, count, job_.matrix + 9 * i_);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      const Line& line = line_of(r);
+      if (line.end - line.begin == cols) continue;
+      for (int64_t b = 0; b < job_.bands; ++b) {
+        float* row = strip[b] + (r - rows.begin) * width_;
+        fill(row, line.begin, job_.fill[b]);
+        fill(row + line.end, cols - line.end, job_.fill[b]);
+      }
+    }
+  }
+
+  void split(const Span& rows, const Planes& strip) {
+    const int64_t cols = copy_.cols.end - copy_.cols.begin;
+    const bool joined = cols == width_ && source_step_ == cols * size_;  // rows follow each other
+    const Span inside{std::max(rows.begin, copy_.rows.begin), std::min(rows.end, copy_.rows.end)};
+    for (int64_t r = inside.begin; r < inside.end; ++r) {
+      const int64_t at = (r - rows.begin) * width_ + copy_.cols.begin;
+      split_row(source_ + (r - copy_.rows.begin) * source_step_, job_.images.type,
+                joined ? (inside.end - inside.begin) * cols : cols, job_.bands, tables_.data(),
+                {strip.data + at, stride_});
+      if (joined) return;
+    }
+  }
+
+  float* ring_row(int64_t r) { return ring_.data() + r % (2 * job_.taps - 1) * job_.bands * row_stride_; }
+
+  // Filters the rows along themselves into the ring, and across all rows that have their neighbours there; finishes
+  // these when they fill a strip.
+  void blur(const Span& rows, const Planes& strip) {
+    const int64_t cols = job_.out_cols;
+    const float **low = shifts_.data(), **high = low + job_.taps;
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      float* row = strip.data + (r - rows.begin) * width_;
+      for (int64_t k = 0; k <= radius_; ++k) {
+        low[k] = row - k;
+        high[k] = row + k;
+      }
+      for (int64_t b = 0; b < job_.bands; ++b) {
+        float* band = row + b * stride_;
+        std::fill(band - radius_, band, band[0]);
+        std::fill(band + cols, band + cols + radius_, band[cols - 1]);
+      }
+      apply(filter(), job_.bands, cols, stride_, ring_row(r), row_stride_);
+      if (r >= radius_) blur_across(r - radius_);
+    }
+    if (rows.end == job_.out_rows)
+      for (int64_t r = std::max<int64_t>(0, rows.end - radius_); r < rows.end; ++r) blur_across(r);
+  }
+
+  void blur_across(int64_t r) {
+    const int64_t first = r / strip_rows_ * strip_rows_, cols = job_.out_cols;
+    const float **low = shifts_.data(), **high = low + job_.taps;
+    for (int64_t k = 0; k <= radius_; ++k) {
+      low[k] = ring_row(std::max<int64_t>(0, r - k));
+      high[k] = ring_row(std::min(job_.out_rows - 1, r + k));
+    }
+    apply(filter(), job_.bands, cols, row_stride_, blurred_.data() + (r - first) * cols, stride_);
+    if (r + 1 == std::min(first + strip_rows_, job_.out_rows)) finish({first, r + 1}, {blurred_.data(), stride_});
+  }
+
+  // Of the rows that shifts_ names.
+  Filter filter() const { return {shifts_.data(), shifts_.data() + job_.taps, job_.weights + i_ * job_.taps, radius_}; }
+
+  void finish(const Span& rows, const Planes& strip) {
+    const int64_t cols = job_.out_cols;
+    if (job_.noise)
+      for (int64_t r = rows.begin; r < rows.end; ++r) add_noise(r, {strip.data + (r - rows.begin) * cols, stride_});
     for (int64_t h = 0; h < job_.hole_count; ++h) {
-      const int32_t* hole = job_.holes + (i * job_.hole_count + h) * 4;
-      if (r >= hole[0] && r < hole[2])
-        std::copy(fill_.data() + hole[1] * bands, fill_.data() + hole[3] * bands, values + hole[1] * bands);
+      const int32_t* hole = job_.holes + (i_ * job_.hole_count + h) * 4;
+      for (int64_t r = std::max<int64_t>(rows.begin, hole[0]); r < std::min<int64_t>(rows.end, hole[2]); ++r)
+        for (int64_t b = 0; b < job_.bands; ++b)
+          fill(strip[b] + (r - rows.begin) * cols + hole[1], hole[3] - hole[1], job_.fill[b]);
     }
-    if (job_.dropped) {
-      for (int64_t b = 0; b < bands; ++b)
-        if (job_.dropped[i * bands + b])
-          for (int64_t c = 0; c < job_.out_cols; ++c) values[c * bands + b] = job_.fill[b];
-    }
-    const int64_t plane = job_.out_rows * job_.out_cols;
-    float* to = job_.out + i * plane * bands + r * (job_.planar ? job_.out_cols : width_);
-    normalize_row(values, job_.out_cols, bands, mean_.data(), inverse_.data(), to, job_.planar ? plane : 0);
+    const int64_t count = (rows.end - rows.begin) * cols;
+    if (job_.dropped)
+      for (int64_t b = 0; b < job_.bands; ++b)
+        if (job_.dropped[i_ * job_.bands + b]) fill(strip[b], count, job_.fill[b]);
+    join(strip, rows.end - rows.begin, job_.out,
+         i_ * job_.out_rows * cols * job_.bands + rows.begin * cols * (job_.planar ? 1 : job_.bands));
+  }
+
+  // The first rows of the strip as those that begin at value `first` of `out`.
+  void join(const Planes& strip, int64_t rows, void* out, int64_t first) {
+    const int64_t count = rows * job_.out_cols, plane = job_.planar ? job_.out_rows * job_.out_cols : 0;
+    const float *mean = job_.mean ? job_.mean : zeros_.data(), *inverse = job_.inverse ? job_.inverse : ones_.data();
+    if (joined_.data() == nullptr)
+      return join_row(strip, count, job_.bands, mean, inverse, out, job_.out_type, first, plane);
+    const int64_t row_plane = job_.planar ? stride_ : 0;
+    join_row(strip, count, job_.bands, mean, inverse, joined_.data(), job_.out_type, 0, row_plane);
+    stream_row(joined_.data(), row_plane, count, job_.bands, value_size(job_.out_type), out, first, plane);
+  }
+
+  void add_noise(int64_t r, const Planes& row) {
+    const Line& line = line_of(r);
+    if (line.begin >= line.end) return;
+    const int64_t cols = job_.out_cols, blocks = noise_blocks(cols * job_.bands);
+    make_noise(noise_.data(), blocks, job_.noise[i_],
+               {static_cast<uint32_t>(r * blocks), job_.noise_op, static_cast<uint32_t>(job_.index[i_]), job_.epoch},
+               PhiloxKey(job_.seed));
+    for (int64_t b = 0; b < job_.bands; ++b)
+      add(row[b] + line.begin, noise_.data() + b * cols + line.begin, line.end - line.begin);
   }
 
   const Augment& job_;
-  int64_t width_, pad_;
-  std::vector<float> padded_;
+  // Bytes of a pixel; rows of a strip; margin on both sides of its rows for the blur; floats from one band to the next,
+  // in a strip and in a row of the ring.
+  const int64_t size_, strip_rows_, margin_, stride_, row_stride_;
+  Buffer strip_, ring_, blurred_, joined_, noise_;
+  std::vector<const float*> shifts_;
+  std::vector<Line> lines_;
+  Patch patch_;
   Taps taps_;
-  std::vector<float> mean_, inverse_, fill_, offset_, blurred_;
+  std::vector<uint8_t> near_;
+  std::vector<ByteTable> tables_;  // by band, for bytes
+  const std::vector<float> zeros_, ones_;
+  const bool moves_only_;
+
+  // The chip being made.
+  int64_t i_ = 0, radius_ = 0, width_ = 0;
+  const int64_t* map_ = nullptr;
+  Copy copy_{};
+  const uint8_t *chip_ = nullptr, *labels_ = nullptr;
+  const uint8_t* source_ = nullptr;  // of a copy: the inside pixels, row after row
+  int64_t source_step_ = 0;
 };
 
 }  // namespace
@@ -394,6 +539,7 @@ void augment(const Augment& job, int threads) {
       [&](int64_t begin, int64_t end) {
         Worker worker(job);
         for (int64_t i = begin; i < end; ++i) worker.run(i);
+        finish_streams();
       },
       (job.n + pieces - 1) / pieces);
 }

@@ -3,25 +3,44 @@
 // Geometry. The centre of output pixel (r, c) lies in the source chip at
 //   y = map[0] + r * map[1] + c * map[2],   x = map[3] + r * map[4] + c * map[5]
 // in units of 2^-32 pixel, so coordinates are exact integers. It is inside where 0 <= y < rows and 0 <= x < cols.
-// Images are bilinear: with y' = y - 1/2, x' = x - 1/2, the four pixels around, held at the edges, weighted along x and
-// then along y with 24-bit fractions:  a + (b - a) * w. Labels take the pixel that holds (y, x). A map of whole pixels
+// Images are bilinear, labels take the pixel that holds (y, x): cpp/interpolate.h. A map of whole pixels along the axes
 // is a copy, with the same result. Outside pixels are `fill`, labels 255.
 //
 // Then, on inside pixels, per value v of band b, float32, in this order, each only when its pointer is not null:
-//   v * gain + offset[b];  peak * clamp(v * (1 / peak), 0, 1) ^ gamma;  3 x 3 matrix on the first three bands.
+//   v * gain + offset[b];  gamma: with x = v * (1 / peak), peak * power(min(x, 1), gamma) where x > kLeastPower, and
+//   x * 0 elsewhere;  3 x 3 matrix on the first three bands.
+// power(x, g) = exp2(g * log2(x)) for g <= 4 by polynomials in float32, so that every machine has the same bits; it is
+// within 5e-6 of the true value, relatively. With x = 2^e m, e whole, 1/sqrt(2) <= m < sqrt(2), t = m - 1, and with
+// y = g * log2(x), n = y rounded to nearest even, f = y - n,
+//   log2(x) = e + t * (((L0 + L1 t) + t^2 (L2 + L3 t)) + t^4 ((L4 + L5 t) + t^2 L6)),
+//   exp2(y) = 2^n * (1 + f * ((E0 + E1 f) + f^2 ((E2 + E3 f) + f^2 E4))).
+//
 // On all pixels: Gaussian blur, rows then columns, edges held: w[0] * v[0] + sum_k w[k] * (v[-k] + v[k]), k ascending.
-// On inside pixels: v + noise * (sum of the four bytes of a random word - 510). The sum has variance 4 (256^2 - 1) / 12
-// =
-//   21845 and is close to normal (within 3.5 standard deviations). Word i of stream (op, sample, epoch) in row r stands
-//   at r * 4 ceil(cols * bands / 4) + i, i = c * bands + b.
-// On all pixels: fill in holes (r0, c0, r1, c1), fill in dropped bands, (v - mean) * inverse.
+//
+// On inside pixels: v + noise * s, s from stream (op, sample, epoch) of Philox. A row has `noise_blocks` blocks; row r
+// begins with block r * noise_blocks. With i = b * cols + c the place of the value in its row, j = i % noise_blocks and
+// 4 w + k = i / noise_blocks, s is sum k of the bytes a, b, c, d (least first) of word w of block j of the row:
+//   a + b + c + d - 510,   a + b - c - d,   a - b + c - d,   a - b - c + d.
+// Each has variance 4 (256^2 - 1) / 12 = 21845 and is close to normal (within 3.5 standard deviations); the four are
+// uncorrelated, for the signs are orthogonal, so one word serves four values, a quarter of its row apart.
+//
+// On all pixels: fill in holes (r0, c0, r1, c1), fill in dropped bands, (v - mean) * inverse, then the type of the
+// output as join_row (cpp/pixels.h) has it.
 #pragma once
 
 #include <cstdint>
 
-#include "normalize.h"
+#include "../pixels.h"
 
 namespace rvk {
+
+constexpr float kLog[] = {1.44269967f,  -0.721375883f, 0.480465025f, -0.35896185f,
+                          0.297262579f, -0.272697926f, 0.170634463f};
+constexpr float kExp[] = {0.693147242f, 0.24022235f, 0.0555030853f, 0.00967187528f, 0.00134072592f};
+constexpr float kLeastPower = 0x1p-31f;
+
+// Blocks of noise for a row of so many values: sixteen values each, and a multiple of sixteen.
+constexpr int64_t noise_blocks(int64_t values) { return (values + 255) / 256 * 16; }
 
 struct Augment {
   Pixels images;  // (all, rows, cols, bands)
@@ -44,13 +63,15 @@ struct Augment {
   int64_t hole_count;
   const uint8_t* dropped;  // (n, bands), or null
 
-  const float *mean, *inverse, *fill;  // (bands)
+  const float *mean, *inverse;  // (bands), or both null: values stay as they are
+  const float* fill;            // (bands)
   float peak;
   uint64_t seed;
   uint32_t epoch, noise_op;
   bool planar;
 
-  float* out;           // (n, out_rows, out_cols, bands), or (n, bands, out_rows, out_cols) when planar
+  void* out;  // (n, out_rows, out_cols, bands), or (n, bands, out_rows, out_cols) when planar
+  PixelType out_type;
   uint8_t* out_labels;  // (n, out_rows, out_cols), with labels
 };
 

@@ -17,7 +17,7 @@ Settings (all optional; `check_settings` knows the ranges). Every amount is draw
     noise: 0.02           close to Gaussian, standard deviation from 0 to 0.02 of the peak
     cutout: {count: 2, size: 0.2}    windows of this share of each side, replaced by the fill; labels and boxes stay
     channel_drop: 0.1     chance of each band to be replaced by the fill; one band always stays
-    peak: 10000           the value of full brightness; 255 for uint8 and 65535 for uint16 unless given
+    peak: 10000           the value of full brightness; 255 for uint8, 65535 for uint16, 32767 for int16 unless given
 
 Saturation and hue are one matrix in the YIQ colour space, on the first three bands, taken as red, green and blue; chips
 with fewer bands stay as they are.
@@ -35,16 +35,32 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rvkernels.ops import check_kernel, core, philox
-from rvkernels.ops.normalize import DTYPES, band_scale, check_images, check_layout, nhwc, output
+from rvkernels.ops import core, philox
+from rvkernels.ops._checks import check_array, check_run
+from rvkernels.ops.normalize import (
+    DTYPES,
+    OUT_DTYPES,
+    band_scale,
+    check_dtype,
+    check_images,
+    check_layout,
+    core_output,
+    nhwc,
+    output,
+)
 from rvkernels.registry import suggest
 
-# After normalisation, between kernels: `pow` of the gamma step may differ in the last bits. All else is equal.
-TOLERANCE = 1e-4
+TOLERANCE = 0
 
 IGNORE = 255
 MIN_SHARE = 0.25  # of a moved box's area that must stay in the image
 MIN_SIDE = 2.0  # pixels that a box must keep on each side
+
+# Polynomials of the gamma step, as in cpp/ops/augment.h.
+_LOG = np.array(
+    [1.44269967, -0.721375883, 0.480465025, -0.35896185, 0.297262579, -0.272697926, 0.170634463], np.float32
+)
+_EXP = np.array([0.693147242, 0.24022235, 0.0555030853, 0.00967187528, 0.00134072592], np.float32)
 
 # Random streams, one per use; see rvkernels/ops/philox.py.
 OPS = {
@@ -82,15 +98,17 @@ _RANGES = {
 }
 _SCALE_RANGE = (0.1, 10.0)
 _COUNT_RANGE = (0, 64)
-_PEAKS = {"uint8": 255.0, "uint16": 65535.0}
+_PEAKS = {"uint8": 255.0, "uint16": 65535.0, "int16": 32767.0}
 _ONE = 2.0**32  # fixed-point coordinates: units in a pixel
+# Output pixel (y, x) of one quarter turn comes from (x, -y) of the source, both seen from the middle.
+_QUARTERS = np.array([[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]], np.float64)
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
 class Batch(NamedTuple):
     """What `augment` returns; parts whose input was not given are None."""
 
-    images: np.ndarray  # float32 (n, rows, cols, bands), or (n, bands, rows, cols) for NCHW
+    images: np.ndarray  # (n, rows, cols, bands), or (n, bands, rows, cols) for NCHW
     labels: np.ndarray | None  # uint8 (n, rows, cols), 255 outside the chip
     boxes: np.ndarray | None  # float32 (m, 4): ymin, xmin, ymax, xmax in pixels of the output
     box_keep: np.ndarray | None  # int64 (m,): the row of each box in the input's boxes
@@ -126,8 +144,8 @@ def augment(
     *,
     seed: int,
     epoch: int,
-    mean: np.ndarray,
-    std: np.ndarray,
+    mean: np.ndarray | None = None,
+    std: np.ndarray | None = None,
     settings: Mapping | None = None,
     size: tuple[int, int] | None = None,
     labels: np.ndarray | None = None,
@@ -135,54 +153,63 @@ def augment(
     box_start: np.ndarray | None = None,
     fill: np.ndarray | float | None = None,
     layout: str = "NHWC",
+    dtype: str | None = None,
     out: np.ndarray | None = None,
+    out_labels: np.ndarray | None = None,
     kernel: str = "cpp",
     threads: int = 0,
 ) -> Batch:
     """Take, augment and normalise the chips `index` of `images`; see the module's text for `settings`.
 
-    images: (all, rows, cols, bands) uint8, uint16 or float32, C-contiguous, may be a memory map.
+    images: (all, rows, cols, bands) uint8, uint16, int16 or float32, C-contiguous, may be a memory map; a chip has
+    fewer than 2^31 bytes.
     index: (n,) whole numbers, rows of `images`. labels: uint8 (all, rows, cols), 255 = ignore.
     boxes: float32 (boxes, 4) in pixels of their chip, with box_start int64 (all + 1,).
-    mean, std, fill: per band; `fill` (mean by default) stands outside the chip, in holes and in dropped bands; colour
-    steps and noise leave it alone. size: (rows, cols) of the output, cut from or laid around the chip's middle; the
-    chip's own by default. out: float32 array for the images.
+    mean, std, fill: per band. Without `std`, values are not normalised; `mean` is then needed for contrast only.
+    `fill` (mean by default, 0 without) stands outside the chip, in holes and in dropped bands; colour steps and noise
+    leave it alone.
+    size: (rows, cols) of the output, cut from or laid around the chip's middle; the chip's own by default.
+    dtype: of the returned images: "float32" (the default with `std`), "bfloat16" (ml_dtypes.bfloat16), or without `std`
+    the type of `images` (the default then). Values are rounded to nearest even, and held to the range of integers.
+    out, out_labels: arrays for the images and the labels, to be used again: new memory costs more than filling it.
 
     A box becomes the axis-aligned hull of its moved corners, clipped to the image. It is dropped when less than a
     quarter of the hull's area is left, or when its shorter side falls below 2 pixels and was longer before.
     Boxes are moved, and the numbers drawn, here for every kernel; `kernel` chooses who makes the pixels and labels.
 
-    Raises ValueError naming the argument or setting that does not fit.
+    Raises ValueError naming the argument or setting that does not fit; ImportError without ml_dtypes when bfloat16 is
+    asked for.
     """
-    check_kernel(kernel)
-    check_images("images", images)
+    check_run(kernel, threads)
+    chips = check_images("images", images)
     check_layout(layout)
     total, rows, cols, bands = images.shape
-    settings = check_settings(settings, dtype=images.dtype.name)
+    settings = check_settings(settings, dtype=chips)
     index = _check_index(index, total)
     size = _check_size(size, (rows, cols))
-    mean, inverse = band_scale(mean, std, bands)
+    out_dtype = _out_dtype(dtype, chips, std is not None)
+    scale = None if std is None else band_scale(mean, std, bands)
+    mean = _check_mean(mean, bands, settings)
     fill = _check_fill(fill, mean)
-    peak = _peak(settings, images.dtype.name)
-    if labels is not None and (labels.dtype != np.uint8 or labels.shape != images.shape[:3]):
-        raise ValueError(f"labels: expected uint8 {images.shape[:3]}, got {labels.dtype} {labels.shape}")
+    peak = _peak(settings, chips)
+    out_labels = _check_labels(labels, out_labels, images.shape[:3], (len(index), *size))
     if boxes is not None:
         _check_boxes(boxes, box_start, total)
-    out = output(out, (len(index), *size, bands), layout)
-    out_labels = None if labels is None else np.empty((len(index), *size), np.uint8)
+    out = output(out, (len(index), *size, bands), layout, out_dtype)
 
-    numbers = _Numbers(seed, epoch, index, kernel)
+    numbers = Numbers(seed, epoch, index, settings, bands, kernel)
     moves = draw_moves(numbers, settings, (rows, cols), size)
     draw = draw_pixels(numbers, settings, moves, size, mean, peak)
     if kernel == "reference":
-        _reference(images, index, draw, numbers, mean, inverse, fill, peak, nhwc(out, layout), labels, out_labels)
+        _reference(images, index, draw, numbers, scale, fill, peak, nhwc(out, layout), labels, out_labels)
     else:
+        target, bfloat16 = core_output(out)
         core().augment(
             images=images,
             index=index,
             **draw._asdict(),
-            mean=mean,
-            inverse=inverse,
+            mean=None if scale is None else scale[0],
+            inverse=None if scale is None else scale[1],
             fill=fill,
             peak=peak,
             seed=numbers.seed,
@@ -190,7 +217,8 @@ def augment(
             noise_op=OPS["noise_pixels"],
             planar=layout == "NCHW",
             labels=labels,
-            out=out,
+            out=target,
+            bfloat16=bfloat16,
             out_labels=out_labels,
             threads=threads,
         )
@@ -277,6 +305,23 @@ def _check_size(size: tuple[int, int] | None, chip: tuple[int, int]) -> tuple[in
     return size
 
 
+def _out_dtype(dtype: str | None, chips: str, normalised: bool) -> np.dtype:
+    """The type of the output, checked: normalised values are no integers."""
+    if dtype is None:
+        dtype = "float32" if normalised else chips
+    allowed = OUT_DTYPES if normalised else tuple(dict.fromkeys((*OUT_DTYPES, chips)))
+    return check_dtype(dtype, allowed)
+
+
+def _check_mean(mean: np.ndarray | None, bands: int, settings: Mapping) -> np.ndarray:
+    """float32 (bands,), 0 when it is not given; contrast needs it."""
+    if mean is None:
+        if "contrast" in settings:
+            raise ValueError("mean: contrast changes the distance from the mean, so it must be given")
+        return np.zeros(bands, np.float32)
+    return band_scale(mean, np.ones(bands), bands)[0]
+
+
 def _check_fill(fill: np.ndarray | float | None, mean: np.ndarray) -> np.ndarray:
     if fill is None:
         return mean
@@ -284,6 +329,21 @@ def _check_fill(fill: np.ndarray | float | None, mean: np.ndarray) -> np.ndarray
     if fill.shape not in ((), mean.shape):
         raise ValueError(f"fill: expected one number or {len(mean)}, one per band, got shape {fill.shape}")
     return np.ascontiguousarray(np.broadcast_to(fill, mean.shape))
+
+
+def _check_labels(
+    labels: np.ndarray | None, out: np.ndarray | None, shape: tuple[int, ...], out_shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """The array for the output's labels: None without labels."""
+    if labels is None:
+        if out is not None:
+            raise ValueError("out_labels: there are no labels to put there")
+        return None
+    if labels.dtype != np.uint8 or labels.shape != shape:
+        raise ValueError(f"labels: expected uint8 {shape}, got {labels.dtype} {labels.shape}")
+    if out is None:
+        return np.empty(out_shape, np.uint8)
+    return check_array("out_labels", out, "uint8", out_shape, writeable=True)
 
 
 def _check_boxes(boxes: np.ndarray, box_start: np.ndarray | None, total: int) -> None:
@@ -296,87 +356,102 @@ def _check_boxes(boxes: np.ndarray, box_start: np.ndarray | None, total: int) ->
         raise ValueError(f"box_start: expected 0 to {len(boxes)}, got {box_start[0]} to {box_start[-1]}")
 
 
-class _Numbers:
-    """Uniform numbers for a batch: sample = the chip's row, stream = a name in OPS."""
+class Numbers:
+    """The uniform numbers that `settings` need for a batch: sample = the chip's row, stream = a name in OPS.
 
-    def __init__(self, seed: int, epoch: int, index: np.ndarray, kernel: str) -> None:
-        self.seed, self.epoch, self.index, self.kernel = (
-            philox.check_seed(seed),
-            philox.check_epoch(epoch),
-            index,
-            kernel,
-        )
+    They are drawn all at once, since a call costs more than its numbers.
+    """
 
-    def uniform(self, name: str, count: int) -> np.ndarray:
-        """float64 (n, count) in [0, 1)."""
-        blocks = -(-count // 4)
-        counters = np.empty((len(self.index), blocks, 4), np.uint32)
-        counters[:, :, 0] = np.arange(blocks)
-        counters[:, :, 1] = OPS[name]
-        counters[:, :, 2] = self.index[:, None]
+    def __init__(self, seed: int, epoch: int, index: np.ndarray, settings: Mapping, bands: int, kernel: str) -> None:
+        self.seed, self.epoch = philox.check_seed(seed), philox.check_epoch(epoch)
+        self._place: dict[str, slice] = {}
+        streams = []
+        for name, count in _counts(settings, bands).items():
+            self._place[name] = slice(4 * len(streams), 4 * len(streams) + count)
+            streams += [(block, OPS[name]) for block in range(-(-count // 4))]
+        counters = np.empty((len(index), len(streams), 4), np.uint32)
+        if streams:
+            counters[:, :, :2] = streams
+        counters[:, :, 2] = index[:, None]
         counters[:, :, 3] = self.epoch
-        words = philox.blocks(counters.reshape(-1, 4), self.seed, kernel=self.kernel)
-        return philox.to_uniform(words).reshape(len(self.index), 4 * blocks)[:, :count].astype(np.float64)
+        words = philox.blocks(counters.reshape(-1, 4), self.seed, kernel=kernel)
+        self._numbers = philox.to_uniform(words).reshape(len(index), 4 * len(streams)).astype(np.float64)
 
-    def around(self, name: str, amount: float, count: int = 1) -> np.ndarray:
-        """float64 (n, count), even in [-amount, amount)."""
-        return (self.uniform(name, count) * 2 - 1) * amount
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def uniform(self, name: str) -> np.ndarray:
+        """float64 (n, count) in [0, 1)."""
+        return self._numbers[:, self._place[name]]
+
+    def around(self, name: str, amount: float) -> np.ndarray:
+        """float64 (n, count), even in [-amount, amount); one 0 for each chip when the step is off."""
+        return (self.uniform(name) * 2 - 1) * amount if name in self._place else np.zeros((len(self), 1))
 
 
-def draw_moves(numbers: _Numbers, settings: Mapping, chip: tuple[int, int], size: tuple[int, int]) -> Moves:
+def _counts(settings: Mapping, bands: int) -> dict[str, int]:
+    """How many numbers each step draws for a chip."""
+    counts = {name: 2 if name in ("flip", "crop", "shift") else 1 for name in OPS if name in settings}
+    if "cutout" in settings:
+        counts["cutout"] = 2 * settings["cutout"]["count"]
+    if "channel_drop" in settings:
+        counts["channel_drop"] = bands
+    return counts
+
+
+def draw_moves(numbers: Numbers, settings: Mapping, chip: tuple[int, int], size: tuple[int, int]) -> Moves:
     """The geometry of each chip, from checked settings; chip and size are (rows, cols)."""
-    n = len(numbers.index)
-    matrix = np.tile(np.eye(2), (n, 1, 1))
+    n = len(numbers)
+    matrix = np.zeros((n, 2, 2))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = 1
     if "flip" in settings:
-        matrix *= np.where(numbers.uniform("flip", 2) < 0.5, -1.0, 1.0)[:, :, None]
+        matrix *= np.where(numbers.uniform("flip") < 0.5, -1.0, 1.0)[:, :, None]
     if "turn" in settings:
-        draws = numbers.uniform("turn", 1)[:, 0]
+        draws = numbers.uniform("turn")[:, 0]
         turns = np.floor(draws * 4).astype(int) if size[0] == size[1] else 2 * np.floor(draws * 2).astype(int)
-        # Output pixel (y, x) of one quarter turn comes from (x, -y) of the source, both seen from the middle.
-        quarter = np.stack([np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), k) for k in range(4)])
-        matrix = matrix @ quarter[turns]
+        matrix = matrix @ _QUARTERS[turns]
     if "rotate" in settings:
         angle = np.radians(numbers.around("rotate", settings["rotate"])[:, 0])
         cos, sin = np.cos(angle), np.sin(angle)
-        matrix = matrix @ np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+        matrix = matrix @ np.stack([cos, sin, -sin, cos], axis=1).reshape(n, 2, 2)
     if "scale" in settings:
         least, greatest = settings["scale"]
-        factor = least * (greatest / least) ** numbers.uniform("scale", 1)[:, 0]
+        factor = least * (greatest / least) ** numbers.uniform("scale")[:, 0]
         matrix = matrix / factor[:, None, None]
 
-    corner = np.tile([(c - s) // 2 for c, s in zip(chip, size)], (n, 1)).astype(np.float64)
+    corner = np.empty((n, 2))
+    corner[:] = [(c - s) // 2 for c, s in zip(chip, size)]
     if "crop" in settings:
         room = np.maximum([c - s + 1 for c, s in zip(chip, size)], 1)
-        corner = np.where(room > 1, np.floor(numbers.uniform("crop", 2) * room), corner)
-    origin = np.tile(np.array(size) / 2, (n, 1))
+        corner = np.where(room > 1, np.floor(numbers.uniform("crop") * room), corner)
+    middle = np.array(size) / 2
+    origin = np.empty((n, 2))
+    origin[:] = middle
     if "shift" in settings:
-        shift = numbers.around("shift", settings["shift"], 2) * size
+        shift = numbers.around("shift", settings["shift"]) * size
         origin = origin + (shift if "scale" in settings or "rotate" in settings else np.rint(shift))
-    return Moves(matrix, origin, corner + np.array(size) / 2)
+    return Moves(matrix, origin, corner + middle)
 
 
 def draw_pixels(
-    numbers: _Numbers, settings: Mapping, moves: Moves, size: tuple[int, int], mean: np.ndarray, peak: float
+    numbers: Numbers, settings: Mapping, moves: Moves, size: tuple[int, int], mean: np.ndarray, peak: float
 ) -> Draw:
     """Everything else that is drawn, and the moves in the kernels' fixed-point form."""
-    n, bands = len(numbers.index), len(mean)
+    n = len(numbers)
     start = moves.centre + (moves.matrix @ (0.5 - moves.origin)[:, :, None])[:, :, 0]
     fixed = np.rint(np.concatenate([start[:, :, None], moves.matrix], axis=2) * _ONE).astype(np.int64).reshape(n, 6)
     draw: dict = {"map": fixed}
     if "brightness" in settings or "contrast" in settings:
-        bright, contrast = np.ones((n, 1)), np.ones((n, 1))
-        if "brightness" in settings:
-            bright = 1 + numbers.around("brightness", settings["brightness"])
-        if "contrast" in settings:
-            contrast = 1 + numbers.around("contrast", settings["contrast"])
+        bright = 1 + numbers.around("brightness", settings.get("brightness", 0))
+        contrast = 1 + numbers.around("contrast", settings.get("contrast", 0))
         draw["gain"] = (bright * contrast)[:, 0]
         draw["offset"] = (1 - contrast) * mean
     if "gamma" in settings:
         draw["gamma"] = (1 + settings["gamma"]) ** numbers.around("gamma", 1)[:, 0]
-    if bands >= 3 and ("saturation" in settings or "hue" in settings):
+    if len(mean) >= 3 and ("saturation" in settings or "hue" in settings):
         draw["matrix"] = _colour_matrices(numbers, settings)
     if "blur" in settings:
-        sigma = np.maximum(numbers.uniform("blur", 1) * settings["blur"], 1e-3)
+        sigma = np.maximum(numbers.uniform("blur") * settings["blur"], 1e-3)
         radius = np.ceil(3 * sigma)
         distance = np.arange(math.ceil(3 * settings["blur"]) + 1)
         weights = np.where(distance <= radius, np.exp(-0.5 * (distance / sigma) ** 2), 0)
@@ -385,24 +460,24 @@ def draw_pixels(
     if "noise" in settings:
         # The sum of four bytes has this standard deviation.
         steps = math.sqrt(4 * (256**2 - 1) / 12)
-        draw["noise"] = numbers.uniform("noise", 1)[:, 0] * settings["noise"] * peak / steps
+        draw["noise"] = numbers.uniform("noise")[:, 0] * settings["noise"] * peak / steps
     if "cutout" in settings:
         count, share = settings["cutout"]["count"], settings["cutout"]["size"]
         sides = np.maximum(np.rint(np.array(size) * share), 1)
-        first = np.floor(numbers.uniform("cutout", 2 * count).reshape(n, count, 2) * size) - sides // 2
+        first = np.floor(numbers.uniform("cutout").reshape(n, count, 2) * size) - sides // 2
         holes = np.concatenate([first, first + sides], axis=2)
         draw["holes"] = np.clip(holes, 0, [*size, *size]).astype(np.int32)
     if "channel_drop" in settings:
-        draws = numbers.uniform("channel_drop", bands)
+        draws = numbers.uniform("channel_drop")
         dropped = draws < settings["channel_drop"]
         dropped[np.arange(n), draws.argmax(axis=1)] = False
         draw["dropped"] = dropped.astype(np.uint8)
     return Draw(**{k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in draw.items()})
 
 
-def _colour_matrices(numbers: _Numbers, settings: Mapping) -> np.ndarray:
+def _colour_matrices(numbers: Numbers, settings: Mapping) -> np.ndarray:
     """float64 (n, 3, 3): to YIQ, colour plane stretched and turned, back."""
-    n = len(numbers.index)
+    n = len(numbers)
     stretch = 1 + numbers.around("saturation", settings.get("saturation", 0))[:, 0]
     angle = 2 * np.pi * numbers.around("hue", settings.get("hue", 0))[:, 0]
     middle = np.zeros((n, 3, 3))
@@ -439,9 +514,8 @@ def _reference(
     images: np.ndarray,
     index: np.ndarray,
     draw: Draw,
-    numbers: _Numbers,
-    mean: np.ndarray,
-    inverse: np.ndarray,
+    numbers: Numbers,
+    scale: tuple[np.ndarray, np.ndarray] | None,
     fill: np.ndarray,
     peak: float,
     out: np.ndarray,
@@ -465,12 +539,7 @@ def _reference(
             weights = draw.weights[i, : draw.radius[i] + 1]
             values = _blur(_blur(values, weights, 1), weights, 0)
         if draw.noise is not None:
-            width = -(-cols * bands // 4) * 4
-            words = philox.bits(
-                numbers.seed, numbers.epoch, int(chip), OPS["noise_pixels"], rows * width, kernel="reference"
-            )
-            steps = words.view(np.uint8).reshape(rows, width, 4).sum(axis=2, dtype=np.int32)[:, : cols * bands] - 510
-            noise = steps.astype(np.float32).reshape(rows, cols, bands) * draw.noise[i]
+            noise = _noise(numbers, int(chip), rows, cols, bands) * draw.noise[i]
             values[inside] += noise[inside]
         if draw.holes is not None:
             for top, left, bottom, right in draw.holes[i]:
@@ -478,7 +547,13 @@ def _reference(
         if draw.dropped is not None:
             dropped = draw.dropped[i].astype(bool)
             values[:, :, dropped] = fill[dropped]
-        out[i] = (values - mean) * inverse
+        if scale is not None:
+            mean, inverse = scale
+            values = (values - mean) * inverse
+        if out.dtype.kind in "iu":
+            limits = np.iinfo(out.dtype)
+            values = np.clip(np.rint(values), limits.min, limits.max)
+        out[i] = values
 
 
 def _bilinear(chip: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -503,12 +578,40 @@ def _colour(values: np.ndarray, draw: Draw, i: int, peak: float) -> np.ndarray:
         values = values * draw.gain[i] + draw.offset[i]
     if draw.gamma is not None:
         top = np.float32(peak)
-        values = top * np.clip(values * (np.float32(1) / top), np.float32(0), np.float32(1)) ** draw.gamma[i]
+        x = values * (np.float32(1) / top)
+        large = x > np.float32(2**-31)
+        raised = top * _power(np.where(large, np.minimum(x, np.float32(1)), np.float32(1)), draw.gamma[i])
+        values = np.where(large, raised, x * np.float32(0))
     if draw.matrix is not None:
         r, g, b = values[:, 0], values[:, 1], values[:, 2]
         turned = [m[0] * r + m[1] * g + m[2] * b for m in draw.matrix[i]]
         values = np.concatenate([np.stack(turned, axis=1), values[:, 3:]], axis=1)
     return values
+
+
+def _power(x: np.ndarray, gamma: np.float32) -> np.ndarray:
+    """x ** gamma for float32 x in (2^-31, 1], by the polynomials of cpp/ops/augment.h."""
+    mantissa, exponent = np.frexp(x)
+    low = mantissa < np.float32(math.sqrt(0.5))
+    t = np.where(low, 2 * mantissa, mantissa) - np.float32(1)
+    t2, k = t * t, _LOG
+    factor = ((k[0] + k[1] * t) + t2 * (k[2] + k[3] * t)) + (t2 * t2) * ((k[4] + k[5] * t) + t2 * k[6])
+    y = gamma * ((exponent - low).astype(np.float32) + t * factor)
+    whole = np.rint(y)
+    f, k = y - whole, _EXP
+    f2 = f * f
+    factor = (k[0] + k[1] * f) + f2 * ((k[2] + k[3] * f) + f2 * k[4])
+    return np.ldexp(np.float32(1) + f * factor, whole.astype(np.int32))
+
+
+def _noise(numbers: Numbers, chip: int, rows: int, cols: int, bands: int) -> np.ndarray:
+    """float32 (rows, cols, bands): signed sums of the bytes of random words, laid out as cpp/ops/augment.h says."""
+    blocks = -(-cols * bands // 256) * 16
+    words = philox.bits(numbers.seed, numbers.epoch, chip, OPS["noise_pixels"], rows * blocks * 4, kernel="reference")
+    a, b, c, d = words.astype("<u4").view(np.uint8).reshape(rows, blocks, 4, 4).transpose(3, 0, 2, 1).astype(np.int32)
+    sums = np.stack([a + b + c + d - 510, a + b - c - d, a - b + c - d, a - b - c + d], axis=2)
+    planes = sums.reshape(rows, 16 * blocks)[:, : cols * bands].reshape(rows, bands, cols)
+    return planes.transpose(0, 2, 1).astype(np.float32)
 
 
 def _blur(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
@@ -544,28 +647,38 @@ EVERYTHING = {
 def cases() -> list[tuple[str, dict]]:
     """Each step alone and all together, in every pixel type, on odd sizes, with labels and boxes."""
     steps = [{}, {"flip": True, "turn": True, "shift": 0.3}, *({k: EVERYTHING[k]} for k in EVERYTHING), EVERYTHING]
-    shapes = [((5, 21, 21, 3), None), ((4, 17, 30, 4), (9, 40)), ((3, 1, 1, 1), None), ((3, 33, 20, 13), (20, 20))]
+    shapes = [
+        ((5, 21, 21, 3), None),
+        ((4, 17, 30, 4), (9, 40)),
+        ((3, 1, 1, 1), None),
+        ((3, 33, 20, 13), (20, 20)),
+        ((2, 40, 37, 2), (70, 70)),
+    ]
     found = []
     for i, (shape, size) in enumerate(shapes):
         for j, settings in enumerate(steps):
-            dtype = DTYPES[(i + j) % 3]
+            dtype = DTYPES[(i + j) % len(DTYPES)]
+            out_dtype = (None, "bfloat16", dtype)[(i + j // 2) % 3]
             generator = np.random.default_rng(100 * i + j)
             images = (generator.random(shape) * _PEAKS.get(dtype, 1)).astype(dtype)
             corners = generator.random((12, 2, 2)) * shape[1:3]
             boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+            std = images.std(axis=(0, 1, 2), dtype=np.float64) + 1e-3
             arguments = {
                 "images": images,
                 "index": generator.integers(0, shape[0], 6),
                 "seed": 2**40 + i,
                 "epoch": j,
                 "mean": images.mean(axis=(0, 1, 2), dtype=np.float64),
-                "std": images.std(axis=(0, 1, 2), dtype=np.float64) + 1e-3,
+                "std": None if out_dtype == dtype else std,
                 "settings": {**settings, "crop": size is not None, "peak": _PEAKS.get(dtype, 1)},
                 "size": size,
                 "labels": generator.integers(0, 9, shape[:3]).astype(np.uint8),
                 "boxes": boxes,
                 "box_start": np.linspace(0, len(boxes), shape[0] + 1).astype(np.int64),
                 "layout": "NCHW" if j % 2 else "NHWC",
+                "dtype": out_dtype,
             }
-            found.append((f"{shape} {dtype} {'+'.join(settings) if len(settings) < 4 else 'everything'}", arguments))
+            name = "+".join(settings) if len(settings) < 4 else "everything"
+            found.append((f"{shape} {dtype} to {out_dtype} {name}", arguments))
     return found

@@ -1,15 +1,18 @@
-"""Standard scores per band: (value - mean) / std as float32, the pixels a network reads."""
+"""Standard scores per band: (value - mean) / std as float32 or bfloat16, the pixels a network reads."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rvkernels.ops import check_kernel, core
+from rvkernels.ops import core
+from rvkernels.ops._checks import check_run
 from rvkernels.registry import suggest
 
 TOLERANCE = 0
 LAYOUTS = ("NHWC", "NCHW")
-DTYPES = ("uint8", "uint16", "float32")
+DTYPES = ("uint8", "uint16", "int16", "float32")
+OUT_DTYPES = ("float32", "bfloat16")
+_NAMES = {np.dtype(name): name for name in DTYPES}
 
 
 def normalize(
@@ -18,25 +21,28 @@ def normalize(
     std: np.ndarray,
     layout: str = "NHWC",
     *,
+    dtype: str = "float32",
     out: np.ndarray | None = None,
     kernel: str = "cpp",
     threads: int = 0,
 ) -> np.ndarray:
     """(images - mean) * (1 / std) per band in float32, with mean and 1 / std rounded to float32 first.
 
-    images: (n, rows, cols, bands) uint8, uint16 or float32, C-contiguous; mean, std: (bands,), std > 0.
-    Returns float32 (n, rows, cols, bands), or (n, bands, rows, cols) for layout "NCHW": `out` when it is given.
-    Raises ValueError naming the argument with the wrong shape, dtype, layout or value.
+    images: (n, rows, cols, bands) uint8, uint16, int16 or float32, C-contiguous; mean, std: (bands,), std > 0.
+    dtype: "float32", or "bfloat16" for the float32 numbers rounded to nearest even, as ml_dtypes.bfloat16.
+    Returns (n, rows, cols, bands), or (n, bands, rows, cols) for layout "NCHW": `out` when it is given.
+    Raises ValueError naming the argument with the wrong shape, dtype, layout or value; ImportError without ml_dtypes
+    when bfloat16 is asked for.
     """
-    check_kernel(kernel)
+    check_run(kernel, threads)
     check_images("images", images)
     check_layout(layout)
     mean, inverse = band_scale(mean, std, images.shape[3])
-    out = output(out, images.shape, layout)
+    out = output(out, images.shape, layout, check_dtype(dtype, OUT_DTYPES))
     if kernel == "reference":
         nhwc(out, layout)[:] = (images.astype(np.float32) - mean) * inverse
     else:
-        core().normalize(images, mean, inverse, layout == "NCHW", out, threads)
+        core().normalize(images, mean, inverse, layout == "NCHW", *core_output(out), threads)
     return out
 
 
@@ -51,16 +57,18 @@ def band_scale(mean: np.ndarray, std: np.ndarray, bands: int) -> tuple[np.ndarra
     return mean.astype(np.float32), (1 / std).astype(np.float32)
 
 
-def check_images(name: str, images: np.ndarray) -> None:
-    """ValueError unless `images` is a C-contiguous (n, rows, cols, bands) array of a type in DTYPES."""
+def check_images(name: str, images: np.ndarray) -> str:
+    """The type of `images`, one of DTYPES; ValueError unless that, and C-contiguous (n, rows, cols, bands)."""
     if not isinstance(images, np.ndarray) or images.ndim != 4:
         raise ValueError(f"{name}: expected an array (n, rows, cols, bands), got {np.shape(images)}")
-    if images.dtype.name not in DTYPES or not images.dtype.isnative:
+    found = _NAMES.get(images.dtype)
+    if found is None:
         raise ValueError(f"{name}: expected dtype {', '.join(DTYPES)}, got {images.dtype}")
     if images.shape[3] == 0:
         raise ValueError(f"{name}: expected at least one band, got shape {images.shape}")
     if not images.flags.c_contiguous:
         raise ValueError(f"{name}: must be C-contiguous; pass numpy.ascontiguousarray({name})")
+    return found
 
 
 def check_layout(layout: str) -> None:
@@ -69,18 +77,37 @@ def check_layout(layout: str) -> None:
         raise ValueError(f"layout: no {layout!r}; {suggest(str(layout), LAYOUTS)}")
 
 
-def output(out: np.ndarray | None, shape: tuple[int, int, int, int], layout: str) -> np.ndarray:
-    """`out`, checked, or a new float32 array, for images of `shape` = (n, rows, cols, bands) in `layout`."""
+def check_dtype(dtype: str, allowed: tuple[str, ...]) -> np.dtype:
+    """The NumPy dtype of that name, which must be in `allowed`; NumPy has bfloat16 from ml_dtypes."""
+    if dtype not in allowed:
+        raise ValueError(f"dtype: no {dtype!r} here; {suggest(str(dtype), allowed)}")
+    if dtype != "bfloat16":
+        return np.dtype(dtype)
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError("dtype bfloat16 needs ml_dtypes; run `pip install ml_dtypes`") from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def output(out: np.ndarray | None, shape: tuple[int, int, int, int], layout: str, dtype: np.dtype) -> np.ndarray:
+    """`out`, checked, or a new array of `dtype`, for images of `shape` = (n, rows, cols, bands) in `layout`."""
     n, rows, cols, bands = shape
     wanted = (n, rows, cols, bands) if layout == "NHWC" else (n, bands, rows, cols)
     if out is None:
-        return np.empty(wanted, np.float32)
-    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != wanted:
+        return np.empty(wanted, dtype)
+    if not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != wanted:
         found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise ValueError(f"out: expected float32 {wanted}, got {found}")
+        raise ValueError(f"out: expected {dtype} {wanted}, got {found}")
     if not out.flags.c_contiguous or not out.flags.writeable:
         raise ValueError("out: must be C-contiguous and writeable")
     return out
+
+
+def core_output(out: np.ndarray) -> tuple[np.ndarray, bool]:
+    """`out` as rvkernels._core takes it: (array, whether it holds the bits of bfloat16 numbers)."""
+    bfloat16 = out.dtype.kind == "V"  # of the types in OUT_DTYPES and DTYPES, the one that is not NumPy's own
+    return (out.view(np.uint16) if bfloat16 else out), bfloat16
 
 
 def nhwc(images: np.ndarray, layout: str) -> np.ndarray:
@@ -92,14 +119,17 @@ op = normalize
 
 
 def cases() -> list[tuple[str, dict]]:
-    """Every pixel type and layout, 1 to 13 bands, sizes around the vector width, and an empty batch."""
+    """Every pixel type and layout, 1 to 13 bands, sizes around the vector widths, and an empty batch."""
     found = []
-    for i, shape in enumerate([(2, 17, 33, 3), (1, 64, 64, 4), (3, 1, 1, 1), (1, 9, 40, 13), (0, 8, 8, 2)]):
-        for dtype in DTYPES:
+    shapes = [(2, 17, 33, 3), (1, 64, 64, 4), (3, 1, 1, 1), (1, 90, 70, 2), (1, 9, 40, 13), (0, 8, 8, 2)]
+    for i, shape in enumerate(shapes):
+        for j, dtype in enumerate(DTYPES):
             generator = np.random.default_rng(i)
-            images = (generator.random(shape) * (1 if dtype == "float32" else np.iinfo(dtype).max)).astype(dtype)
+            least, most = (0, 1) if dtype == "float32" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+            images = (least + generator.random(shape) * (most - least)).astype(dtype)
             mean, std = generator.random(shape[3]) * 100, generator.random(shape[3]) * 50 + 1
-            for layout in LAYOUTS:
-                arguments = {"images": images, "mean": mean, "std": std, "layout": layout}
-                found.append((f"{shape} {dtype} {layout}", arguments))
+            for k, layout in enumerate(LAYOUTS):
+                for out_dtype in OUT_DTYPES if (i + j + k) % 2 else OUT_DTYPES[:1]:
+                    arguments = {"images": images, "mean": mean, "std": std, "layout": layout, "dtype": out_dtype}
+                    found.append((f"{shape} {dtype} {layout} {out_dtype}", arguments))
     return found

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from rvkernels.ops import KERNELS, augment
 from rvkernels.ops.augment import EVERYTHING, IGNORE, check_settings
 from rvkernels.ops.augment import augment as run
+from rvkernels.ops.normalize import DTYPES
 
 CASES = [pytest.param(arguments, id=name) for name, arguments in augment.cases()]
 
@@ -16,10 +17,9 @@ def chips(shape, dtype=np.uint8, seed=0):
 
 
 def plain(images, index=None, **more):
-    """`run` without normalisation: the values themselves come back."""
-    bands = images.shape[3]
+    """`run` without normalisation: the values themselves come back, as float32."""
     index = np.arange(len(images)) if index is None else index
-    arguments = {"seed": 7, "epoch": 0, "mean": np.zeros(bands), "std": np.ones(bands), **more}
+    arguments = {"seed": 7, "epoch": 0, "mean": np.zeros(images.shape[3]), "dtype": "float32", **more}
     return run(images, index, **arguments)
 
 
@@ -78,6 +78,27 @@ def test_flips_and_turns_give_each_of_the_symmetries_exactly(shape, kernel):
     assert len(seen) == {9: 8, 6: 4, 1: 1}[shape[1]]
 
 
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.sampled_from(DTYPES),
+    st.sampled_from([(0, 0), (-3, 2), (1, -5)]),
+)
+@settings(max_examples=80, deadline=None, derandomize=True)
+def test_moves_alone_keep_the_type_and_every_bit(rows, cols, bands, dtype, larger):
+    """Blocks of pixels and what is left beside them, of one byte to twenty, into windows that cut and surround."""
+    images = chips((2, rows, cols, bands), np.dtype(dtype).type)
+    size = (max(rows + larger[0], 1), max(cols + larger[1], 1))
+    steps = {"flip": True, "turn": True, "crop": True, "shift": 0.3}
+    arguments = {"seed": rows * cols, "epoch": bands, "settings": steps, "size": size, "fill": 5}
+    index = np.array([0, 1, 1, 0, 1])
+    labels = chips(images.shape[:3], seed=1)
+    found = run(images, index, labels=labels, **arguments)
+    assert found.images.dtype == images.dtype
+    assert_same(found, run(images, index, labels=labels, **arguments, kernel="reference"))
+
+
 def test_each_symmetry_is_as_likely():
     image = chips((1, 5, 5, 1))
     turned = plain(image.repeat(400, axis=0), settings={"turn": True}).images
@@ -100,11 +121,15 @@ def test_shift_covers_its_range_both_ways(more):
     np.testing.assert_array_equal(moved_by.max(axis=0), [4, 8])
 
 
-def moved(images, moves, **more):
-    """The batch that the geometry `moves`, a (2, 2) matrix on (y, x) about the middle, makes of every chip."""
+def moved(images, moves, shift_by=0.0, **more):
+    """The batch that the geometry `moves`, a (2, 2) matrix on (y, x) about the middle, makes of every chip.
+
+    shift_by: how far the output's pixels come from further right
+    """
     size = images.shape[1:3]
     n, middle = len(images), np.array(size) / 2
-    every = augment.Moves(np.tile(np.array(moves, float), (n, 1, 1)), np.tile(middle, (n, 1)), np.tile(middle, (n, 1)))
+    centre = np.tile(middle + np.array([0, shift_by]), (n, 1))
+    every = augment.Moves(np.tile(np.array(moves, float), (n, 1, 1)), np.tile(middle, (n, 1)), centre)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augment, "draw_moves", lambda *_: every)
         return plain(images, **more)
@@ -169,9 +194,14 @@ def test_boxes_and_labels_move_with_the_pixels(seed, rows, cols, whole, data):
         assert (bright != (batch.labels[0] == 3)).sum() <= 4 + 0.15 * len(painted)
 
 
-@given(st.integers(0, 2**32), st.lists(st.integers(1, 30), min_size=4, max_size=4), st.sampled_from([1, 3, 4, 13]))
-@settings(max_examples=40, deadline=None, derandomize=True)
-def test_kernels_agree_on_any_size(seed, sides, bands):
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.integers(1, 30), min_size=4, max_size=4),
+    st.sampled_from([1, 2, 3, 4, 5, 13]),
+    st.sampled_from([0.2, 1.0]),  # some chips lie outside altogether
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_kernels_agree_on_any_size(seed, sides, bands, shift):
     images, labels = chips((2, sides[0], sides[1], bands), np.uint16), chips((2, sides[0], sides[1]))
     arguments = {
         "images": images,
@@ -180,7 +210,7 @@ def test_kernels_agree_on_any_size(seed, sides, bands):
         "epoch": 4,
         "mean": np.full(bands, 3e4),
         "std": np.full(bands, 1e4),
-        "settings": {**EVERYTHING, "crop": True},
+        "settings": {**EVERYTHING, "crop": True, "shift": shift},
         "size": tuple(sides[2:]),
         "labels": labels,
     }
@@ -252,6 +282,17 @@ def test_brightness_contrast_and_gamma_follow_their_formulas():
     np.testing.assert_allclose(plain(ends, settings={"gamma": 0.9}).images, ends, atol=1e-3)
 
 
+def test_gamma_is_a_power():
+    x = np.concatenate([np.geomspace(2**-30.9, 1, 20_000), np.linspace(0.4, 1, 5_000)]).astype(np.float32)
+    for gamma in (0.25, 0.8, 1, 1.2, 4):
+        found = augment._power(x, np.float32(gamma))
+        np.testing.assert_allclose(found, x.astype(np.float64) ** gamma, rtol=5e-6)
+    assert augment._power(np.float32([1]), np.float32(1.3)) == 1
+    values = np.array([np.nan, -1, 0, 1e-12, 2], np.float32).reshape(1, 1, 5, 1).repeat(7, axis=0)
+    found = plain(values, settings={"gamma": 2, "peak": 1}).images[0, 0, :, 0]
+    np.testing.assert_array_equal(found, [np.nan, 0, 0, 0, 1])
+
+
 def test_grey_stays_grey_and_further_bands_stay():
     images = chips((20, 3, 3, 5))
     images[:10, :, :, :3] = images[:10, :, :, :1]
@@ -288,6 +329,15 @@ def test_noise_is_centred_and_differs_between_chips_and_epochs():
     assert abs((standard[0] * standard[1]).mean()) < 0.15
     other = plain(images, settings={"noise": 0.1}, epoch=1).images - 100
     assert abs((other * noise).mean()) < 0.1 * noise.std() * other.std()
+
+
+def test_noise_is_uncorrelated_where_values_share_a_word():
+    images = np.zeros((1, 512, 80, 3), np.float32)
+    noise = plain(images, settings={"noise": 1, "peak": 1}).images[0].transpose(0, 2, 1)
+    runs = noise.reshape(512, 15, 16).transpose(1, 0, 2).reshape(15, -1)  # 240 values: fifteen runs of sixteen blocks
+    correlation = np.corrcoef(runs)
+    assert np.abs(correlation - np.eye(15)).max() < 0.06
+    assert np.abs(runs.std(axis=1) / runs.std() - 1).max() < 0.05
 
 
 def test_cutout_and_channel_drop_put_the_fill():
@@ -358,6 +408,52 @@ def test_memory_map_and_reused_output(tmp_path):
     np.testing.assert_array_equal(out, plain(images, **arguments).images)
 
 
+def test_integers_are_rounded_to_even_and_held():
+    images = np.array([1, 2, 3, 6], np.uint8).reshape(1, 1, 4, 1)
+    # Pixel centres fall between pixels: 1.5, 2.5, 4.5.
+    halves = moved(images, [[1, 0], [0, 1]], dtype="uint8", shift_by=0.5).images[0, 0, :3, 0]
+    np.testing.assert_array_equal(halves, [2, 2, 4])
+    for dtype in (np.uint8, np.uint16, np.int16):
+        limits = np.iinfo(dtype)
+        images = np.array([limits.min, 0, limits.max], dtype).reshape(1, 1, 3, 1).repeat(30, axis=0)
+        steps = {"brightness": 0.9}
+        found, values = plain(images, settings=steps, dtype=images.dtype.name), plain(images, settings=steps)
+        assert (values.images > limits.max).any()
+        np.testing.assert_array_equal(found.images, np.clip(np.rint(values.images), limits.min, limits.max))
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_outputs_too_large_for_the_caches(layout, dtype):
+    """They are written another way: in whole cache lines, of which a row rarely begins one."""
+    images = chips((3, 97, 101, 3))
+    arguments = {"seed": 3, "epoch": 1, "mean": [1, 2, 3], "std": [4, 5, 6], "layout": layout, "dtype": dtype}
+    arguments["settings"] = {"flip": True, "turn": True, "brightness": 0.2}
+    large = run(images, np.arange(300) % 3, **arguments).images
+    assert large.nbytes > 2**24
+    one = run(images, np.arange(3), **arguments).images
+    np.testing.assert_array_equal(
+        large.view(np.uint8).reshape(100, -1), one.view(np.uint8).reshape(1, -1).repeat(100, 0)
+    )
+
+
+def test_bfloat16_is_the_rounded_float32():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    images = chips((4, 9, 11, 3), np.uint16)
+    arguments = {"mean": [3e4] * 3, "std": [1e4] * 3, "settings": EVERYTHING}
+    found = plain(images, **{**arguments, "dtype": "bfloat16"}).images
+    expected = plain(images, **arguments).images.astype(ml_dtypes.bfloat16)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found.view(np.uint16), expected.view(np.uint16))
+
+
+def test_label_output_is_filled_and_returned():
+    images, labels = chips((3, 8, 8, 1)), chips((3, 8, 8), seed=1)
+    out = np.zeros((3, 8, 8), np.uint8)
+    assert plain(images, labels=labels, out_labels=out).labels is out
+    np.testing.assert_array_equal(out, labels)
+
+
 def test_epochs_and_seeds_differ_and_repeat():
     images = chips((4, 16, 16, 3))
     first = plain(images, settings=EVERYTHING).images
@@ -417,6 +513,16 @@ GOOD["std"] = [1, 1]
         ({"fill": [1, 2, 3]}, "fill: expected one number or 2"),
         ({"out": np.zeros((2, 4, 4, 2), np.float32)}, "out: expected float32"),
         ({"kernel": "gpu"}, "kernel: no 'gpu'"),
+        ({"threads": -1}, "threads: expected 0"),
+        ({"dtype": "uint8"}, "dtype: no 'uint8' here; there are bfloat16, float32"),
+        ({"dtype": "uint16", "std": None}, "dtype: no 'uint16' here; there are bfloat16, float32, uint8"),
+        ({"mean": None}, "mean: expected 2 finite numbers"),
+        ({"mean": None, "std": None, "settings": {"contrast": 0.1}}, "mean: contrast"),
+        ({"out_labels": np.zeros((1, 4, 4), np.uint8)}, "out_labels: there are no labels"),
+        (
+            {"labels": np.zeros((2, 4, 4), np.uint8), "out_labels": np.zeros((1, 4, 5), np.uint8)},
+            "out_labels: expected",
+        ),
     ],
 )
 def test_bad_arguments_are_named(change, message):
