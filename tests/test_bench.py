@@ -118,6 +118,12 @@ def test_a_kernel_its_peers_and_its_floor_are_checked_and_timed(processes):
     json.dumps(record, allow_nan=False)
 
 
+def test_without_a_floor_there_is_no_share_of_it(processes):
+    record = measure(case(peer("double")), 1, processes, QUICK)
+    assert record["ours_s"] > 0
+    assert record["floor"] is record["floor_s"] is record["ratio_to_floor"] is None
+
+
 def test_sides_take_turns_and_far_ones_only_once():
     calls = []
 

@@ -41,7 +41,7 @@ class Effort(NamedTuple):
 
 
 FULL = Effort(rounds=9, turn=0.1, limit=3.0, far=4.0, timeout=300.0)
-QUICK = Effort(rounds=5, turn=0.01, limit=0.1, far=2.0, timeout=20.0)
+QUICK = Effort(rounds=5, turn=0.005, limit=0.07, far=2.0, timeout=20.0)
 
 Side = Optional[Peer]  # None: the kernel
 Clock = Callable[[int, int], "list[float]"]  # seconds of (calls, after others that do not count)
@@ -94,7 +94,7 @@ def measure(case: Case, threads: int, processes: Processes, effort: Effort) -> d
     if rivals:
         fastest = min(rivals, key=seconds.__getitem__)
         record.update(peer=fastest.name, peer_s=seconds[fastest], ratio_to_fastest_peer=seconds[fastest] / ours)
-    if case.floor in seconds:
+    if case.floor is not None and case.floor in seconds:
         record.update(floor_s=seconds[case.floor], ratio_to_floor=seconds[case.floor] / ours)
     return record
 
