@@ -11,7 +11,7 @@
 namespace rvk {
 namespace {
 
-constexpr int64_t kGrain = int64_t{1} << 20;    // values per piece of work, at least
+constexpr int64_t kGrain = int64_t{1} << 21;    // values per piece of work, at least
 constexpr int64_t kSquares = int64_t{1} << 15;  // squares below 2^48 that surely fit in 64 bits
 constexpr int64_t kBlock = 1024;                // values taken apart at a time: stay in the first-level cache
 constexpr int64_t kTurns = 4;                   // sums per exponent, so that one need not wait for its last change
@@ -117,8 +117,9 @@ void FloatSums::move_to(const Totals& totals) {
 template <typename T>
 void statistics(const T* images, const uint8_t* valid, int64_t pixels, int64_t bands, const Totals& totals,
                 int threads) {
-  // A piece for each thread, unless that is too little work for one: a tally of 16-bit values is half a megabyte.
-  const int64_t share = (pixels + thread_count(threads) - 1) / thread_count(threads);
+  // Pieces of bytes balance. Of others there is one for each thread, unless that is too little work for one: a tally is
+  // half a megabyte per band.
+  const int64_t share = sizeof(T) == 1 ? 0 : (pixels + thread_count(threads) - 1) / thread_count(threads);
   std::mutex lock;
   parallel(
       pixels, threads,
