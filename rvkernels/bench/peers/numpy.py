@@ -171,3 +171,56 @@ def confusion(inputs, threads):
         return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
     return run
+
+
+def augment_moves(inputs, threads):
+    """Flips and quarter turns as views, copied once."""
+    steps = np.rint(inputs["map"][:, [1, 2, 4, 5]]).astype(int).tolist()
+    images, labels = np.empty(inputs["images"].shape, np.uint8), np.empty(inputs["labels"].shape, np.uint8)
+
+    def moved(source, rows, row_of_col, col_of_row, cols):
+        if rows == 0:
+            source, rows, cols = source.swapaxes(0, 1), col_of_row, row_of_col
+        return source[::rows, ::cols]
+
+    def run():
+        for i, chip in enumerate(steps):
+            images[i] = moved(inputs["images"][i], *chip)
+            labels[i] = moved(inputs["labels"][i], *chip)
+        return {"images": images, "labels": labels}
+
+    return run
+
+
+def copy_images_and_labels(inputs, threads):
+    """Floor of augment to bytes: copy the images and the labels."""
+    pairs = [(np.empty_like(inputs[name]), inputs[name]) for name in ("images", "labels")]
+
+    def run():
+        for to, source in pairs:
+            np.copyto(to, source)
+
+    return run
+
+
+def write_batch(inputs, threads):
+    """Floor of augment and normalize to float32: write it."""
+    out = np.empty(inputs["images"].shape, np.float32)
+    return lambda: out.fill(1.5)
+
+
+def normalize(inputs, threads):
+    images, mean, std = inputs["images"], inputs["mean"].astype(np.float32), inputs["std"].astype(np.float32)
+    n, rows, cols, bands = images.shape
+    planar = inputs["layout"] == "NCHW"
+    out = np.empty((n, bands, rows, cols) if planar else images.shape, np.float32)
+    view = out.transpose(0, 2, 3, 1) if planar else out
+
+    def run():
+        for image, to in zip(images, view):
+            for b in range(bands):
+                np.subtract(image[..., b], mean[b], out=to[..., b])
+                np.multiply(to[..., b], 1 / std[b], out=to[..., b])
+        return out
+
+    return run

@@ -1,5 +1,7 @@
 """OpenCV, with the number of threads that a case asks for."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 
@@ -142,3 +144,157 @@ def confusion(inputs, threads):
     truth, predicted = inputs["truth"][:, None], inputs["predicted"][:, None]
     k = inputs["classes"]
     return lambda: cv2.calcHist([truth, predicted], [0, 1], None, [k, k], [0, k, 0, k]).astype(np.int64)
+
+
+def _chip_by_chip(inputs, threads, out, make):
+    """A run that calls make(i, image, labels) for each chip, on as many threads, and returns both outputs.
+
+    OpenCV's own threads gain next to nothing on chips; where several are asked for, each thread takes whole chips.
+    """
+    cv2.setNumThreads(1)
+    labels = np.empty(inputs["labels"].shape, np.uint8)
+    pool = None if threads == 1 else ThreadPoolExecutor(threads or cv2.getNumberOfCPUs())
+
+    def one(i):
+        make(i, out[i], labels[i])
+
+    def run():
+        for _ in (pool.map if pool else map)(one, range(len(out))):
+            pass
+        return {"images": out, "labels": labels}
+
+    return run
+
+
+def augment_moves(inputs, threads):
+    """Flips and quarter turns: one or two passes over what has to move."""
+    steps = np.rint(inputs["map"][:, [1, 2, 4, 5]]).astype(int).tolist()
+
+    def move(source, rows, cols, row_of_col, col_of_row, to):
+        turned = rows == 0
+        flips = (col_of_row if turned else rows) < 0, (row_of_col if turned else cols) < 0
+        if flips == (False, False):
+            return cv2.transpose(source, to) if turned else np.copyto(to, source)
+        source = cv2.transpose(source) if turned else source
+        return cv2.flip(source, {(True, False): 0, (False, True): 1, (True, True): -1}[flips], to)
+
+    def make(i, image, labels):
+        rows, row_of_col, col_of_row, cols = steps[i]
+        move(inputs["images"][i], rows, cols, row_of_col, col_of_row, image)
+        move(inputs["labels"][i], rows, cols, row_of_col, col_of_row, labels)
+
+    return _chip_by_chip(inputs, threads, np.empty(inputs["images"].shape, np.uint8), make)
+
+
+def _warps(inputs):
+    """(x, y) of the source from (x, y) of the output, pixel centres on whole numbers, for warpAffine."""
+    y, y_row, y_col, x, x_row, x_col = inputs["map"].T
+    return np.stack([x_col, x_row, x - 0.5, y_col, y_row, y - 0.5], axis=1).reshape(-1, 2, 3)
+
+
+def _warp(inputs, warp, i, image, labels):
+    size, inverse = image.shape[1::-1], cv2.WARP_INVERSE_MAP
+    fill = inputs["mean"].tolist()
+    cv2.warpAffine(inputs["images"][i], warp, size, image, cv2.INTER_LINEAR | inverse, cv2.BORDER_CONSTANT, fill)
+    cv2.warpAffine(inputs["labels"][i], warp, size, labels, cv2.INTER_NEAREST | inverse, cv2.BORDER_CONSTANT, 255)
+
+
+def augment_affine(inputs, threads):
+    warps = _warps(inputs)
+
+    def make(i, image, labels):
+        _warp(inputs, warps[i], i, image, labels)
+
+    return _chip_by_chip(inputs, threads, np.empty(inputs["images"].shape, np.uint8), make)
+
+
+def _tables(inputs, i):
+    """Brightness, contrast and gamma of chip i, for each value of a byte in each band."""
+    values = np.arange(256)[:, None] * inputs["gain"][i] + inputs["offset"][i]
+    values = 255 * np.clip(values / 255, 0, 1) ** inputs["gamma"][i]
+    return np.rint(values).astype(np.uint8)[None]
+
+
+def _turn_colours(inputs, i, image):
+    cv2.transform(image, inputs["matrix"][i], image)
+
+
+def _turn_colours_hsv(inputs, i, image):
+    values = np.arange(256)
+    hue = (values + 180 * inputs["turn"][i]) % 180
+    saturation = np.clip(values * inputs["stretch"][i], 0, 255)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    cv2.LUT(hsv, np.stack([hue, saturation, values], axis=1).astype(np.uint8)[None], hsv)
+    cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, image)
+
+
+def _augment_colour(turn, inputs, threads):
+    def make(i, image, labels):
+        np.copyto(labels, inputs["labels"][i])
+        cv2.LUT(inputs["images"][i], _tables(inputs, i), image)
+        turn(inputs, i, image)
+
+    return _chip_by_chip(inputs, threads, np.empty(inputs["images"].shape, np.uint8), make)
+
+
+def augment_colour(inputs, threads):
+    return _augment_colour(_turn_colours, inputs, threads)
+
+
+def augment_colour_hsv(inputs, threads):
+    return _augment_colour(_turn_colours_hsv, inputs, threads)
+
+
+def _augment_everything(turn, inputs, threads):
+    """One warp has the flips and turns, too; noise, holes and normalisation are float32."""
+    n, rows, cols, bands = inputs["images"].shape
+    warps = _warps(inputs)
+    mean, inverse = inputs["mean"].astype(np.float32), (1 / inputs["std"]).astype(np.float32)
+    width = inputs["weights"].shape[1] - 1
+    shifted = inputs["weights"][:, np.abs(np.arange(-width, width + 1))]
+
+    def make(i, out, labels):
+        image = np.empty((rows, cols, bands), np.uint8)
+        _warp(inputs, warps[i], i, image, labels)
+        cv2.LUT(image, _tables(inputs, i), image)
+        turn(inputs, i, image)
+        radius = int(inputs["radius"][i])
+        taps = np.ascontiguousarray(shifted[i, width - radius : width + radius + 1])
+        cv2.sepFilter2D(image, -1, taps, taps, image, borderType=cv2.BORDER_REPLICATE)
+        values = np.empty((rows, cols, bands), np.float32)
+        cv2.randn(values, (0,) * bands, (inputs["noise"][i],) * bands)
+        np.add(values, image, out=values)
+        for top, left, bottom, right in inputs["holes"][i].tolist():
+            values[top:bottom, left:right] = mean
+        for b in range(bands):
+            if inputs["dropped"][i, b]:
+                out[b] = 0
+            else:
+                np.multiply(np.subtract(values[..., b], mean[b], out=out[b]), inverse[b], out=out[b])
+
+    return _chip_by_chip(inputs, threads, np.empty((n, bands, rows, cols), np.float32), make)
+
+
+def augment_everything(inputs, threads):
+    return _augment_everything(_turn_colours, inputs, threads)
+
+
+def augment_everything_hsv(inputs, threads):
+    return _augment_everything(_turn_colours_hsv, inputs, threads)
+
+
+def normalize(inputs, threads):
+    """A table of float32 for each band."""
+    _threads(threads)
+    images, mean, std = inputs["images"], inputs["mean"], inputs["std"]
+    tables = [((np.arange(256) - m) / s).astype(np.float32) for m, s in zip(mean, std)]
+    n, rows, cols, bands = images.shape
+    out = np.empty((n, bands, rows, cols), np.float32)
+
+    def run():
+        for image, planes in zip(images, out):
+            for band, table, plane in zip(cv2.split(image), tables, planes):
+                cv2.LUT(band, table, plane)
+        return out
+
+    return run

@@ -58,3 +58,18 @@ def confusion(inputs, threads):
         return torch.bincount(cells, minlength=classes**2).reshape(classes, classes).numpy()
 
     return run
+
+
+def normalize(inputs, threads):
+    """One kernel for all steps, by the compiler; it has no place for a given output."""
+    _threads(threads)
+    images = torch.from_numpy(np.array(inputs["images"]))
+    mean, inverse = (torch.from_numpy(values.astype(np.float32)) for values in (inputs["mean"], 1 / inputs["std"]))
+    planar = inputs["layout"] == "NCHW"
+
+    def steps(images):
+        values = (images.to(torch.float32) - mean) * inverse
+        return values.permute(0, 3, 1, 2).contiguous() if planar else values
+
+    compiled = torch.compile(steps)
+    return lambda: compiled(images).numpy()
