@@ -231,10 +231,10 @@ def test_any_file_and_any_windows(data):
     assert assert_same_as_gdal(path, windows=windows, bands=wanted, layout=layout)["by_gdal"] == 0
 
 
-def outcome(path: str, direct: bool) -> tuple[np.ndarray, np.ndarray] | str:
-    """What a read gives: pixels and valid, or its error without the rows, which come in other pieces."""
+def outcome(path: str, direct: bool) -> tuple[np.ndarray, np.ndarray, dict] | str:
+    """What `read` gives, or its error without the rows, which come in other pieces."""
     try:
-        return read(path, direct=direct)[:2]
+        return read(path, direct=direct, windows=np.array([[0, 0, ROWS, COLS]]))
     except (ValueError, MemoryError) as error:
         return str(error).partition(" rows ")[0]
 
@@ -247,7 +247,7 @@ def test_damaged_files_give_what_gdal_gives(compression, tiled, tmp_path, capfd)
     path = write(tmp_path / "whole.tif", array, [f"COMPRESS={compression}", f"TILED={tiled}", "BLOCKYSIZE=16"])
     whole = Path(path).read_bytes()
     random = np.random.default_rng(len(whole))
-    errors = 0
+    errors = compared = 0
     for trial in range(150):
         data = bytearray(whole)
         if trial % 5 == 0:
@@ -267,9 +267,13 @@ def test_damaged_files_give_what_gdal_gives(compression, tiled, tmp_path, capfd)
                 errors += 1
             else:
                 assert not isinstance(ours, str), (trial, ours)
+                if ours[2]["by_gdal"]:
+                    continue  # for some damaged blocks GDAL gives what its memory held before
+                compared += 1
                 np.testing.assert_array_equal(ours[0], theirs[0], err_msg=str(trial))
                 np.testing.assert_array_equal(ours[1], theirs[1], err_msg=str(trial))
     assert errors > 20
+    assert compared > 0
     assert capfd.readouterr() == ("", "")
 
 
