@@ -18,7 +18,7 @@ from rvkernels.progress import LOG
 
 MOST_CALLS = 50
 # Before a turn where several threads work: those of the last that wait for work by spinning have then gone to sleep.
-PAUSE_SECONDS = 0.005
+PAUSE_SECONDS = 0.002
 # A side that is quicker starts each turn with a call that does not count: the others had the caches.
 WARM_SECONDS = 0.02
 

@@ -14,7 +14,7 @@ from rvkernels.files import atomic
 from rvkernels.progress import LOG, Progress
 
 VERSION = 1  # of the drawing: raise it when the picture changes, so that an old one is drawn again
-SIZE, QUICK_SIZE = 10_000, 2_560
+SIZE, QUICK_SIZE = 10_000, 2_048
 POLYGONS_PER_PIXEL = 20_000 / SIZE**2
 BANDS, SEED = 4, 7
 # East and north of the upper left corner, and the pixel size, in metres of UTM zone 31.
@@ -33,7 +33,7 @@ IMAGE, BUILDINGS = "scene_hwc.npy", "buildings.geojson"
 
 
 class Scene:
-    """10,000 x 10,000 x 4 uint8 (quick: 2,560 x 2,560), a wedge of nodata (0), and 20,000 (1,311) buildings.
+    """10,000 x 10,000 x 4 uint8 (quick: 2,048 x 2,048), a wedge of nodata (0), and 20,000 (839) buildings.
 
     It is drawn when it is first asked for, below `cache`, unless it is there; `folder` is one with such files instead,
     of any size, whatever `quick` says. Raises FileNotFoundError when one of them is missing there.
