@@ -150,7 +150,7 @@ void look_up_vbmi(const uint8_t* from, int64_t count, const ByteTable* tables, c
 #endif
 
 void split_bytes(const uint8_t* from, int64_t count, int64_t bands, const ByteTable* tables, const Planes& planes,
-                 bool streamed) {
+                 [[maybe_unused]] bool streamed) {
 #if defined(__x86_64__)
   if (isa() >= Isa::vbmi) {
     switch (bands) {
