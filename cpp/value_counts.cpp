@@ -31,7 +31,7 @@ constexpr int64_t kWidest = 16;               // counters raised per turn of an 
 constexpr int64_t kCache = 16 << 10;          // bytes of tables that leave room in a first-level cache
 constexpr int64_t kStretch = 1024;            // pixels whose validity is looked at together
 constexpr int64_t kMost = int64_t{1} << 31;   // pixels until 32-bit counters are emptied
-constexpr int64_t kMostSliced = 16;           // bands; separating them costs more than tables beyond
+constexpr int64_t kMostSliced = 16;           // bytes per pixel; separating bands costs more than tables beyond
 constexpr int64_t kGroup = 512;               // values, a bit each in a vector
 constexpr int64_t kGroups = 8;                // groups per block: masks and a block of four bands fit in 48 KiB
 constexpr int64_t kBlock = kGroup * kGroups;  // pixels
@@ -356,7 +356,7 @@ void ValueCounts<T>::slices([[maybe_unused]] const std::vector<const T*>& bands,
 }
 
 template <typename T>
-void ValueCounts<T>::flush([[maybe_unused]] const T* ahead) {
+void ValueCounts<T>::flush([[maybe_unused]] const uint8_t* ahead) {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<T, uint8_t>) {
     const int64_t groups = (filled_ + kGroup - 1) / kGroup;
@@ -371,7 +371,7 @@ void ValueCounts<T>::flush([[maybe_unused]] const T* ahead) {
 
 template <typename T>
 void ValueCounts<T>::move_to(int64_t* histogram) {
-  flush(nullptr);
+  flush(planes_.data());
   for (int64_t t = 0; t < turns_ * bands_; ++t)
     for (int64_t v = 0; v < values_; ++v)
       histogram[t % bands_ * values_ + v] += std::exchange(counts_[static_cast<size_t>(t * bins_ + v)], 0);

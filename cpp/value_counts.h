@@ -30,7 +30,7 @@ class ValueCounts {
  private:
   void tables(const std::vector<const T*>& bands, int64_t step, const uint8_t* valid, int64_t pixels);
   void slices(const std::vector<const T*>& bands, int64_t step, const uint8_t* valid, int64_t pixels);
-  void flush(const T* ahead);
+  void flush(const uint8_t* ahead);
 
   int64_t bands_, values_;
   int64_t bins_;  // of a table
