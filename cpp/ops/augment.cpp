@@ -37,17 +37,13 @@ inline RVK_INLINE float float_of(int32_t bits) {
   return value;
 }
 
-// Terms in pairs, then pairs of pairs: a chain of multiplications and additions would keep the processor waiting.
+// Terms in pairs: a chain of multiplications and additions would keep the processor waiting.
 inline RVK_INLINE float log_factor(float t) {
   const float t2 = t * t;
-  const float low = (kLog[0] + kLog[1] * t) + t2 * (kLog[2] + kLog[3] * t);
-  return low + (t2 * t2) * ((kLog[4] + kLog[5] * t) + t2 * kLog[6]);
+  return (kLog[0] + kLog[1] * t) + t2 * ((kLog[2] + kLog[3] * t) + t2 * (kLog[4] + kLog[5] * t));
 }
 
-inline RVK_INLINE float exp_factor(float f) {
-  const float f2 = f * f;
-  return (kExp[0] + kExp[1] * f) + f2 * ((kExp[2] + kExp[3] * f) + f2 * kExp[4]);
-}
+inline RVK_INLINE float exp_factor(float f) { return (kExp[0] + kExp[1] * f) + (f * f) * (kExp[2] + kExp[3] * f); }
 
 // x in (kLeastPower, 1].
 inline RVK_INLINE float power(float x, float gamma) {
@@ -321,8 +317,7 @@ class Worker {
     if (copy_.possible) {
       const Span &r = copy_.rows, &c = copy_.cols;
       if (r.end - r.begin < job_.out_rows || c.end - c.begin < cols) std::fill_n(out, job_.out_rows * cols, kIgnore);
-      return move_pixels(labels_ + copy_.first + r.begin * copy_.row_step + c.begin * copy_.col_step, copy_.row_step,
-                         copy_.col_step, r.end - r.begin, c.end - c.begin, 1, out + r.begin * cols + c.begin, cols);
+      return copy_pixels(labels_, 1, out + r.begin * cols + c.begin, cols);
     }
     const uint8_t* labels = near(labels_, job_.rows * job_.cols);
     for (int64_t r = 0; r < job_.out_rows; ++r, out += cols) {
@@ -333,12 +328,13 @@ class Worker {
     }
   }
 
-  // The inside pixels of the output, as they are in the chip, to `to`.
-  void copy_pixels(uint8_t* to, int64_t to_step) const {
+  // The inside pixels of the output as they are in `from`, the chip or its labels, of `size` bytes, to `to`.
+  void copy_pixels(const uint8_t* from, int64_t size, uint8_t* to, int64_t to_step) {
     const Span &rows = copy_.rows, &cols = copy_.cols;
-    const int64_t row_step = copy_.row_step * size_, col_step = copy_.col_step * size_;
-    move_pixels(chip_ + copy_.first * size_ + rows.begin * row_step + cols.begin * col_step, row_step, col_step,
-                rows.end - rows.begin, cols.end - cols.begin, size_, to, to_step);
+    const int64_t row_step = copy_.row_step * size, col_step = copy_.col_step * size;
+    if (copy_.col_step != 1) from = near(from, job_.rows * job_.cols * size);
+    move_pixels(from + copy_.first * size + rows.begin * row_step + cols.begin * col_step, row_step, col_step,
+                rows.end - rows.begin, cols.end - cols.begin, size, to, to_step);
   }
 
   void move_image() {
@@ -351,11 +347,11 @@ class Worker {
       join_row(strip, job_.out_cols, job_.bands, zeros_.data(), ones_.data(), out, job_.out_type, 0, 0);
       for (int64_t r = 1; r < job_.out_rows; ++r) std::memcpy(out + r * step, out, static_cast<size_t>(step));
     }
-    copy_pixels(out + rows.begin * step + cols.begin * size_, step);
+    copy_pixels(chip_, size_, out + rows.begin * step + cols.begin * size_, step);
   }
 
-  // `bytes` bytes that are read here and there, in a place that is near if they are few: a walk across the rows of a
-  // chip in main memory waits at each of them.
+  // `bytes` bytes, to be read in another order than they stand in: in a place that is near, if they are few. Processors
+  // fetch in time what is read from beginning to end; at other steps through main memory they wait.
   const uint8_t* near(const uint8_t* from, int64_t bytes) {
     constexpr int64_t kFew = 1 << 19;
     if (bytes > kFew) return from;
@@ -373,9 +369,9 @@ class Worker {
       source_ = chip_ + (copy_.first + copy_.rows.begin * copy_.row_step + copy_.cols.begin) * size_;
       source_step_ = copy_.row_step * size_;
     } else {
-      near_.resize(static_cast<size_t>((copy_.rows.end - copy_.rows.begin) * source_step_));
-      source_ = near_.data();
-      copy_pixels(near_.data(), source_step_);
+      moved_.resize(static_cast<size_t>((copy_.rows.end - copy_.rows.begin) * source_step_));
+      source_ = moved_.data();
+      copy_pixels(chip_, size_, moved_.data(), source_step_);
     }
     // What a byte becomes up to the matrix.
     for (size_t b = 0; b < tables_.size(); ++b) {
@@ -515,7 +511,7 @@ class Worker {
   std::vector<Line> lines_;
   Patch patch_;
   Taps taps_;
-  std::vector<uint8_t> near_;
+  std::vector<uint8_t> near_, moved_;
   std::vector<ByteTable> tables_;  // by band, for bytes
   const std::vector<float> zeros_, ones_;
   const bool moves_only_;

@@ -10,10 +10,10 @@
 //   v * gain + offset[b];  gamma: with x = v * (1 / peak), peak * power(min(x, 1), gamma) where x > kLeastPower, and
 //   x * 0 elsewhere;  3 x 3 matrix on the first three bands.
 // power(x, g) = exp2(g * log2(x)) for g <= 4 by polynomials in float32, so that every machine has the same bits; it is
-// within 5e-6 of the true value, relatively. With x = 2^e m, e whole, 1/sqrt(2) <= m < sqrt(2), t = m - 1, and with
+// within 2e-5 of the true value, relatively. With x = 2^e m, e whole, 1/sqrt(2) <= m < sqrt(2), t = m - 1, and with
 // y = g * log2(x), n = y rounded to nearest even, f = y - n,
-//   log2(x) = e + t * (((L0 + L1 t) + t^2 (L2 + L3 t)) + t^4 ((L4 + L5 t) + t^2 L6)),
-//   exp2(y) = 2^n * (1 + f * ((E0 + E1 f) + f^2 ((E2 + E3 f) + f^2 E4))).
+//   log2(x) = e + t * ((L0 + L1 t) + t^2 ((L2 + L3 t) + t^2 (L4 + L5 t))),
+//   exp2(y) = 2^n * (1 + f * ((E0 + E1 f) + f^2 (E2 + E3 f))).
 //
 // On all pixels: Gaussian blur, rows then columns, edges held: w[0] * v[0] + sum_k w[k] * (v[-k] + v[k]), k ascending.
 //
@@ -34,9 +34,8 @@
 
 namespace rvk {
 
-constexpr float kLog[] = {1.44269967f,  -0.721375883f, 0.480465025f, -0.35896185f,
-                          0.297262579f, -0.272697926f, 0.170634463f};
-constexpr float kExp[] = {0.693147242f, 0.24022235f, 0.0555030853f, 0.00967187528f, 0.00134072592f};
+constexpr float kLog[] = {1.4427135f, -0.721131861f, 0.479348004f, -0.367489964f, 0.32215482f, -0.20659177f};
+constexpr float kExp[] = {0.693121552f, 0.240220204f, 0.0559196882f, 0.00968190935f};
 constexpr float kLeastPower = 0x1p-31f;
 
 // Blocks of noise for a row of so many values: sixteen values each, and a multiple of sixteen.

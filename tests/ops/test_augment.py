@@ -270,7 +270,7 @@ def test_brightness_contrast_and_gamma_follow_their_formulas():
     images = chips((200, 2, 2, 1))
     factor = plain(images, settings={"brightness": 0.25}).images / np.maximum(images, 1)
     factor = factor[images.min(axis=(1, 2, 3)) > 0]
-    np.testing.assert_allclose(factor, np.broadcast_to(factor[:, :1, :1], factor.shape), rtol=1e-5)
+    np.testing.assert_allclose(factor, np.broadcast_to(factor[:, :1, :1], factor.shape), rtol=2e-5)
     assert factor.min() < 0.78
     assert factor.max() > 1.22
     found = run(images, np.arange(200), seed=1, epoch=0, mean=[90], std=[1], settings={"contrast": 0.5}).images
@@ -286,7 +286,7 @@ def test_gamma_is_a_power():
     x = np.concatenate([np.geomspace(2**-30.9, 1, 20_000), np.linspace(0.4, 1, 5_000)]).astype(np.float32)
     for gamma in (0.25, 0.8, 1, 1.2, 4):
         found = augment._power(x, np.float32(gamma))
-        np.testing.assert_allclose(found, x.astype(np.float64) ** gamma, rtol=5e-6)
+        np.testing.assert_allclose(found, x.astype(np.float64) ** gamma, rtol=2e-5)
     assert augment._power(np.float32([1]), np.float32(1.3)) == 1
     values = np.array([np.nan, -1, 0, 1e-12, 2], np.float32).reshape(1, 1, 5, 1).repeat(7, axis=0)
     found = plain(values, settings={"gamma": 2, "peak": 1}).images[0, 0, :, 0]
