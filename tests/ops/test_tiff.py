@@ -359,6 +359,19 @@ def test_small_calls_find_blocks_of_earlier_ones():
             assert 4 < counts["decoded"] < touched
 
 
+@pytest.mark.parametrize("interleave", ["PIXEL", "BAND"])
+def test_cached_blocks_are_told_apart_by_file_plane_and_place(interleave):
+    arrays = [image("uint8", 3, seed=seed) for seed in (0, 1)]
+    options = [f"INTERLEAVE={interleave}", "COMPRESS=LZW", "TILED=YES", "BLOCKXSIZE=32", "BLOCKYSIZE=32"]
+    stack = _raster.Stack([write(f"/vsimem/{i}.tif", array, options) for i, array in enumerate(arrays)])
+    both, whole = np.concatenate(arrays, axis=2), np.array([[0, 0, ROWS, COLS]])
+    for _ in range(2):
+        for band in range(6):
+            got = read("", direct=True, windows=whole, bands=[band], stack=stack)[0][0, ..., 0]
+            np.testing.assert_array_equal(got, both[..., band])
+    assert stack.counts["cached"] > 0
+
+
 def test_a_call_larger_than_the_cache_leaves_it_alone():
     array = image("uint8", 1, 256, 256)
     path = write("/vsimem/scan.tif", array, ["TILED=YES", "BLOCKXSIZE=64", "BLOCKYSIZE=64", "COMPRESS=LZW"])
