@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "bits.h"
 #include "dispatch.h"
 
 #if defined(__x86_64__)
@@ -170,26 +171,13 @@ void split_bytes(const uint8_t* from, int64_t count, int64_t bands, const ByteTa
   look_up(from, count, bands, tables, planes);
 }
 
-inline RVK_INLINE int32_t bits_of(float value) {
-  int32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-inline RVK_INLINE float float_of(int32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 template <typename T>
 inline RVK_INLINE T rounded(float value) {
   float held;
   if constexpr (std::is_unsigned_v<T>) {
-    // The bits of floats from 0 up are in the order of the numbers, those of negative ones are negative: as integers,
-    // they take one instruction to hold.
+    // As integers they take one instruction to hold.
     constexpr int32_t kMost = sizeof(T) == 1 ? 0x437F0000 : 0x477FFF00;  // 255, 65535
-    held = float_of(std::min(std::max(bits_of(value), 0), kMost));
+    held = float_of(static_cast<uint32_t>(std::min(std::max(order_of(value), 0), kMost)));
   } else {
     const float above = value > -32768.0f ? value : -32768.0f;
     held = above < 32767.0f ? above : 32767.0f;
@@ -209,7 +197,7 @@ inline RVK_INLINE float rounded<float>(float value) {
 
 template <>
 inline RVK_INLINE Bfloat16 rounded<Bfloat16>(float value) {
-  const auto bits = static_cast<uint32_t>(bits_of(value));
+  const uint32_t bits = bits_of(value);
   const uint32_t half = 0x7FFF + (bits >> 16 & 1);
   const uint32_t nan = (bits >> 16 & 0x8000) | 0x7FC0;
   return {static_cast<uint16_t>(value == value ? (bits + half) >> 16 : nan)};

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "../bits.h"
 #include "../dispatch.h"
 #include "../interpolate.h"
 #include "../parallel.h"
@@ -25,18 +26,6 @@ void multiply_add(float* values, int64_t count, float gain, float offset) {
   });
 }
 
-inline RVK_INLINE int32_t bits_of(float value) {
-  int32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-inline RVK_INLINE float float_of(int32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 // Terms in pairs: a chain of multiplications and additions would keep the processor waiting.
 inline RVK_INLINE float log_factor(float t) {
   const float t2 = t * t;
@@ -47,16 +36,15 @@ inline RVK_INLINE float exp_factor(float f) { return (kExp[0] + kExp[1] * f) + (
 
 // x in (kLeastPower, 1].
 inline RVK_INLINE float power(float x, float gamma) {
-  constexpr int32_t kRootOfHalf = 0x3F3504F3;
-  const int32_t bits = bits_of(x);
-  const int32_t exponent = (bits - kRootOfHalf) >> 23;
-  const float t = float_of(bits - exponent * (1 << 23)) - 1.0f;
+  constexpr uint32_t kRootOfHalf = 0x3F3504F3;
+  const uint32_t bits = bits_of(x);
+  const int32_t exponent = static_cast<int32_t>(bits - kRootOfHalf) >> 23;
+  const float t = float_of(bits - (static_cast<uint32_t>(exponent) << 23)) - 1.0f;
   const float y = gamma * (static_cast<float>(exponent) + t * log_factor(t));
   constexpr float kWhole = 0x1.8p23f;  // at this size, float32 has whole numbers only, and ends in their bits
   const float shifted = y + kWhole;
   const float f = y - (shifted - kWhole);
-  const auto scale = static_cast<int32_t>(static_cast<uint32_t>(bits_of(shifted)) << 23);
-  return float_of(bits_of(1.0f + f * exp_factor(f)) + scale);
+  return float_of(bits_of(1.0f + f * exp_factor(f)) + (bits_of(shifted) << 23));
 }
 
 void raise_to(float* values, int64_t count, float gamma, float peak) {
@@ -64,8 +52,7 @@ void raise_to(float* values, int64_t count, float gamma, float peak) {
     const float inverse = 1.0f / peak;
     for (int64_t i = 0; i < count; ++i) {
       const float x = values[i] * inverse;
-      // Positive floats are in the order of their bits; what is not is replaced below.
-      const float held = float_of(std::min(bits_of(x), 0x3F800000));
+      const float held = float_of(static_cast<uint32_t>(std::min(order_of(x), order_of(1.0f))));  // < 0: replaced below
       const float raised = peak * power(held, gamma), none = x * 0.0f;
       values[i] = x > kLeastPower ? raised : none;
     }
