@@ -237,9 +237,9 @@ int64_t blend_finish(const BlendCanvas& canvas, const BlendChips& chips, int64_t
             const int64_t n = std::min(kTile, cols - x);
             float* sums = row + x * classes;
             for (int64_t i = 0; i < n * classes; i += kLanes) __builtin_prefetch(sums + kAhead * classes + i);
-            // Whole fours are read from the canvas itself, except at the end of a row, whose margin is not ours.
+            // Whole fours are read from the canvas itself, except where they reach beyond the row: that is not ours.
             const float* from = sums;
-            if (x + kTile >= cols) {
+            if (x + kTile + kFour > cols) {
               std::copy(sums, sums + n * classes, pixels.data());
               from = pixels.data();
             }
