@@ -188,6 +188,18 @@ def compare(a: Arguments) -> None:
     compare(a.runs, a.out, a.settings["study"])
 
 
+def compare_studies(a: Arguments) -> None:
+    """what two studies differ in: settings, versions, machine, data, and with intervals quality and cost"""
+    from rvkernels.compare_studies import check_out, compare_studies, show, write
+
+    if a.out:
+        check_out(a.out)
+    difference = compare_studies(a.a, a.b)
+    show(difference)
+    if a.out:
+        write(difference, a.out)
+
+
 def report(a: Arguments) -> None:
     """the report: one page, and every figure as SVG, PNG and CSV"""
     from rvkernels.report import report
@@ -285,6 +297,12 @@ def parser() -> argparse.ArgumentParser:
     verb(evaluate, "dataset", "scenes", "predictions", threads=True)
     verb(compare, "runs")
     verb(report, "results", "figures")
+
+    sub = verbs.add_parser("compare-studies", help=compare_studies.__doc__, description=compare_studies.__doc__)
+    sub.set_defaults(call=compare_studies)
+    sub.add_argument("a", type=Path, metavar="A", help="results/STUDY, the one that is compared with")
+    sub.add_argument("b", type=Path, metavar="B", help="results/STUDY, of which changes are told")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="also write it: FILE.md, FILE.csv or FILE.json")
 
     sub = verbs.add_parser("export", help=export.__doc__, description=export.__doc__)
     sub.set_defaults(call=export)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from rvkernels.checkpoint import read_meta
 from rvkernels.divergence import CONTROL_FACTOR, FIRST_BOUND, divergence, read_losses
-from rvkernels.files import atomic, read_json
+from rvkernels.files import atomic, read_json, write_json
 from rvkernels.interval import Interval, differences, paired, paired_ratio, t_interval, tost
 
 BASELINE = "baseline"
@@ -54,6 +54,8 @@ HEADS = {
 
 def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> None:
     """Write the tables runs, summary, classes, epochs, margins, targets, frameworks, divergence and equal (.csv).
+
+    With `study` also study.json: the settings that the tables belong to.
 
     runs     the folder of the runs
     out      the folder of the tables
@@ -117,6 +119,14 @@ def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> Non
     _write(out / "runs.csv", rows, [*KEYS, "primary", *metrics, *TARGET, *results, *COST, *times, *LAST])
     for name, head in HEADS.items():
         _write(out / f"{name}.csv", tables[name], head)
+    if study is not None:
+        write_json(out / "study.json", study)
+
+
+def metric_columns(runs: pd.DataFrame) -> list[str]:
+    """The columns of runs.csv that are metrics of quality on the test split."""
+    columns = list(runs)
+    return columns[columns.index("primary") + 1 : columns.index(TARGET[0])]
 
 
 def run_folders(runs: Path, study: dict | None = None) -> list[Path]:

@@ -63,12 +63,47 @@ def paired_ratio(a: Mapping[Hashable, float], b: Mapping[Hashable, float], level
 
     `std` is that of the logarithms. Raises ValueError for a value that is not above 0.
     """
-    for values in (a, b):
-        for k, v in values.items():
-            if v <= 0:
-                raise ValueError(f"seed {k}: {v} has no logarithm; a ratio needs numbers above 0")
-    logs = paired(*({k: math.log(v) for k, v in values.items()} for values in (a, b)), level)
+    return _exp(paired(*({k: _log(v, f"seed {k}: ") for k, v in values.items()} for values in (a, b)), level))
+
+
+def _exp(logs: Interval) -> Interval:
     return Interval(math.exp(logs.mean), logs.std, math.exp(logs.low), math.exp(logs.high), logs.count)
+
+
+def welch(a: Iterable[float], b: Iterable[float], level: float = 0.95) -> Interval:
+    """Mean of a minus mean of b with Welch's t interval: samples without pairs, which may differ in spread.
+
+    `count` is of both together, `std` the standard error of the difference. NaN values are left out. A side with one
+    value has no spread: std, low and high are NaN; without any value the mean is NaN too.
+    """
+    x, y = t_interval(a, level), t_interval(b, level)
+    nan, mean, count = float("nan"), x.mean - y.mean, x.count + y.count
+    if min(x.count, y.count) < 2:
+        return Interval(mean, nan, nan, nan, count)
+    from scipy.special import stdtrit
+
+    errors = [side.std**2 / side.count for side in (x, y)]
+    error = math.sqrt(sum(errors))
+    if error == 0:
+        return Interval(mean, 0.0, mean, mean, count)
+    freedom = sum(errors) ** 2 / sum(e**2 / (side.count - 1) for e, side in zip(errors, (x, y)))
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * error
+    return Interval(mean, error, mean - half, mean + half, count)
+
+
+def welch_ratio(a: Iterable[float], b: Iterable[float], level: float = 0.95) -> Interval:
+    """Geometric mean of a over that of b, with its interval: exp of welch() of the logarithms.
+
+    `std` is that of the logarithms. Raises ValueError for a value that is not above 0.
+    """
+    logs = [[_log(value) for value in values] for values in (a, b)]
+    return _exp(welch(*logs, level))
+
+
+def _log(value: float, where: str = "") -> float:
+    if value <= 0:
+        raise ValueError(f"{where}{value} has no logarithm; a ratio needs numbers above 0")
+    return math.log(value)
 
 
 @dataclass(frozen=True)

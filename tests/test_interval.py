@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from scipy import stats
 
-from rvkernels.interval import paired, paired_ratio, t_interval, tost
+from rvkernels.interval import paired, paired_ratio, t_interval, tost, welch, welch_ratio
 
 
 def test_three_values_by_hand():
@@ -104,3 +105,30 @@ def test_one_difference_is_no_test():
     assert math.isnan(result.p_lower)
     with pytest.raises(ValueError, match="margin"):
         tost([0.0, 0.1], 0.0)
+
+
+def test_samples_without_pairs_may_differ_in_spread():
+    a, b = [1.0, 2.0, 3.0], [4.0, 7.0]
+    result, judge = welch(a, b), stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (result.mean, result.std, result.count) == (-3.5, pytest.approx(math.sqrt(1 / 3 + 4.5 / 2)), 5)
+    assert (result.low, result.high) == pytest.approx((judge.low, judge.high), rel=1e-9)
+
+
+def test_welch_of_equal_spreads_and_sizes_is_students_two_sample_interval():
+    # t(4, 97.5 %) = 2.776445
+    result = welch([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
+    assert result.high == pytest.approx(-1 + 2.776445 * math.sqrt(2 / 3), rel=1e-6)
+
+
+def test_welch_without_spread():
+    assert welch([1.0, 1.0], [0.5, 0.5]).low == welch([1.0, 1.0], [0.5, 0.5]).high == 0.5
+    assert math.isnan(welch([1.0], [0.5, 0.6]).low)
+    assert math.isnan(welch([], [0.5]).mean)
+
+
+def test_a_ratio_without_pairs():
+    result = welch_ratio([2.0, 8.0], [1.0, 1.0])
+    assert result.mean == pytest.approx(4.0)
+    assert result.high == pytest.approx(4 * math.exp(12.7062 * math.log(2)), rel=1e-4)
+    with pytest.raises(ValueError, match="no logarithm"):
+        welch_ratio([0.0], [1.0])

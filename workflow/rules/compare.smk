@@ -33,8 +33,14 @@ rule compare:
             category="Tables",
         ),
         others=[
-            f"{RESULTS}/tables/{name}.csv"
-            for name in ("classes", "epochs", "targets", "equal")
+            f"{RESULTS}/tables/{name}"
+            for name in (
+                "classes.csv",
+                "epochs.csv",
+                "targets.csv",
+                "equal.csv",
+                "study.json",
+            )
         ],
     log:
         f"{RESULTS}/logs/compare.log",
