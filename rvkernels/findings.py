@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Number
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from rvkernels.checkpoint import read_meta
 from rvkernels.compare import BASELINE
 from rvkernels.divergence import CONTROL_FACTOR, FIRST, FIRST_BOUND, LONG
 from rvkernels.figures import metric_name, scientific
@@ -18,24 +23,50 @@ EMPTY: Cell = ("", "")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; heads are (title, unit), quiet rows are set back."""
+    """A table of the page.
+
+    heads    (title, unit) of every column; the first column's cells are heads of their rows
+    quiet    rows that are set back
+    numeric  columns of numbers
+    facets   columns that it can be filtered by: (title, column, its values)
+    """
 
     label: str
     caption: str
     heads: list[tuple[str, str]]
     rows: list[list[Cell]]
-    quiet: frozenset[int] = frozenset()
+    quiet: frozenset[int]
+    numeric: frozenset[int]
+    facets: list[tuple[str, int, list[str]]]
+
+    @property
+    def id(self) -> str:
+        return re.sub(r"\W+", "-", self.label.lower())
 
 
-def table(label: str, caption: str, heads: dict[str, tuple[str, str]], rows: list[dict[str, Cell]]) -> Table:
-    """Rows as dicts of cells by column; a column without any text is left out, and so are other keys than heads."""
+def table(
+    label: str,
+    caption: str,
+    heads: dict[str, tuple[str, str]],
+    rows: list[dict[str, Cell]],
+    facets: Sequence[str] = (),
+) -> Table:
+    """Rows as dicts of cells by column; a column without any text is left out, and so are other keys than heads.
+
+    `facets` names columns to filter by; those with one value only are no choice.
+    """
     kept = [name for name in heads if any(row.get(name, EMPTY)[0] for row in rows)]
+    values = {name: list(dict.fromkeys(row[name][0] for row in rows)) for name in facets}
     return Table(
         label,
         caption,
         [heads[name] for name in kept],
         [[row.get(name, EMPTY) for name in kept] for row in rows],
-        frozenset(i for i, row in enumerate(rows) if "quiet" in row),
+        quiet=frozenset(i for i, row in enumerate(rows) if "quiet" in row),
+        numeric=frozenset(
+            i for i, name in enumerate(kept) if any(isinstance(row.get(name, EMPTY)[1], Number) for row in rows)
+        ),
+        facets=[(heads[name][0], kept.index(name), found) for name, found in values.items() if len(found) > 1],
     )
 
 
@@ -80,12 +111,140 @@ def listing(items: Iterable[str]) -> str:
 # --- sentences -------------------------------------------------------------------------------------------------------
 
 
-def answers(results: Results) -> list[str]:
-    """What a reader wants to know first."""
+@dataclass(frozen=True)
+class Answer:
+    """What a reader wants to know first: a question, answered in a few words and in sentences with the numbers."""
+
+    question: str
+    short: str
+    sentence: str
+
+
+def answers(results: Results) -> list[Answer]:
+    """The questions that the study answers."""
+    several = [_fastest, _equally_good] if results.several_frameworks else [_best]
+    return [answer(results) for answer in (*several, _cost)]
+
+
+def details(results: Results) -> list[str]:
+    """What the answers rest on, in sentences."""
     sentences = [_quality(results, name) for name in results.experiments]
     if results.several_frameworks:
-        sentences += [_equivalence(results), _speed(results), _drift(results), _own_models(results)]
+        sentences += [_speed(results), _drift(results), _own_models(results)]
     return [sentence for sentence in sentences if sentence]
+
+
+def scope(results: Results) -> str:
+    """What the study covers."""
+    networks = results.runs[results.runs.model != BASELINE]
+    models, seeds = networks.model.unique(), networks.seed.unique()
+    frameworks = _in_order(results, networks.framework.unique())
+    titles = dict.fromkeys(e.description["title"] for e in results.experiments.values())
+    counts = (
+        (len(networks), "training run"),
+        (len(results.experiments), "experiment"),
+        (len(models), "model"),
+        (len(seeds), "seed"),
+    )
+    named = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
+    return f"{named}, in {listing(frameworks)}, on {listing(titles)}."
+
+
+def _fastest(results: Results) -> Answer:
+    """Whose steps are shortest, how much longer the others' are, and how much of that may be chance."""
+    question = "Which framework is fastest?"
+    networks = results.runs[results.runs.model != BASELINE]
+    steps = networks.pivot_table("step_median_s", ["experiment", "model"], "framework", "median", sort=False).dropna()
+    if steps.empty:
+        return Answer(question, "Not measured", "No model has step times in all frameworks.")
+    wins = steps.idxmin(axis=1).value_counts()
+    # Of those that are first as often, the one that is faster on the whole.
+    leader = min(wins[wins == wins.max()].index, key=lambda name: np.log(steps[name]).mean())
+    ratios = steps.drop(columns=leader).div(steps[leader], axis=0)
+    times = listing(f"{_range(ratios[name])} times as long in {name}" for name in _in_order(results, ratios))
+    where = f" in {wins[leader]} of {len(steps)} models" if len(steps) > 1 else ""
+    pairs = results.pairs[results.pairs.quantity == "step_median_s"]
+    pairs = pairs[(pairs.a == leader) | (pairs.b == leader)].dropna(subset=["ratio_low", "ratio_high"])
+    beyond = ((pairs.ratio_low > 1) | (pairs.ratio_high < 1)).sum()
+    chance = (
+        f"{beyond} of {len(pairs)} comparisons with it are beyond chance (95 % intervals over seeds)."
+        if len(pairs)
+        else "With one seed it is not known what of this is chance."
+    )
+    return Answer(question, f"{leader}{where}", f"A training step takes {times}. {chance}")
+
+
+def _in_order(results: Results, names: Iterable[str]) -> list[str]:
+    return sorted(names, key=results.study["frameworks"].index)
+
+
+def _range(values: pd.Series) -> str:
+    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _equally_good(results: Results) -> Answer:
+    question = "Are they equally good?"
+    done = results.pairs[results.pairs.equivalent.notna()]
+    if done.empty:
+        return Answer(question, "Not tested", f"{_equivalence(results)}")
+    largest = done.loc[done["mean"].abs().idxmax()]
+    low, high = done["count"].min(), done["count"].max()
+    seeds = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+    return Answer(
+        question,
+        f"Shown for {done.equivalent.sum()} of {len(done)} pairs",
+        f"{_equivalence(results)} The largest mean difference is {abs(largest['mean']):.3f} "
+        f"{metric_name(largest.quantity)} ({largest.model}, {largest.a} against {largest.b}), over {seeds} seeds.",
+    )
+
+
+def _cost(results: Results) -> Answer:
+    """Training times and memory from least to most, and on which machine."""
+    networks = results.runs[results.runs.model != BASELINE]
+    groups = networks.groupby(["experiment", "model", "framework"])
+    minutes, memory = groups.train_epoch_s.median() / 60, groups.peak_rss_mb.median()
+    least, most = minutes.idxmin(), minutes.idxmax()
+    machines = {results.record(row)["machine"]["cpu"]: results.record(row)["machine"] for _, row in networks.iterrows()}
+    where = listing(f"{cpu} with {m['usable_cores']} cores" for cpu, m in machines.items())
+    total = number(networks.train_epoch_s.sum(), 1 / 60)[0]
+    ends = _ends(minutes)
+    named = f" ({_named(least)} to {_named(most)})" if least != most else ""
+    return Answer(
+        "What does it cost?",
+        f"{ends} minutes a training",
+        f"A training takes {ends} minutes{named} and at most {_ends(memory)} MiB of memory. All runs together trained "
+        f"for {total} minutes on {where}.",
+    )
+
+
+def _ends(values: pd.Series) -> str:
+    low, high = number(values.min())[0], number(values.max())[0]
+    return low if low == high else f"{low} to {high}"
+
+
+def _named(key: tuple[str, str, str]) -> str:
+    experiment, model, framework = key
+    return f"{model} on {experiment} in {framework}"
+
+
+def _best(results: Results) -> Answer:
+    """The best model of every experiment beside its baseline."""
+    found, beaten = [], 0
+    for name in results.experiments:
+        runs = results.runs_of(name, baseline=True)
+        metric = runs.primary.iloc[0]
+        means = runs.groupby("model")[metric].mean()
+        best, base = means.drop(BASELINE), means[BASELINE]
+        beaten += best.max() > base
+        found.append(
+            f"{best.idxmax()} reaches {metric_name(metric)} {best.max():.3f} on the test split of {name}, a logistic "
+            f"regression on colours {base:.3f}"
+        )
+    short = f"Better than the baseline in {beaten} of {len(found)} experiments"
+    if len(found) == 1:
+        short = f"{metric_name(metric)} {best.max():.3f}"
+    return Answer("How good is it?", short, f"{'; '.join(found)}.")
 
 
 def _quality(results: Results, name: str) -> str:
@@ -177,7 +336,10 @@ def results_table(results: Results) -> Table:
             value = span(quality["mean"], quality.low, quality.high)
             median = these.median(numeric_only=True)
             row = {
-                "what": words(f"{name} · {model}"),
+                "experiment": words(name),
+                "task": words(results.experiments[name].task),
+                "dataset": words(results.experiments[name].description["name"]),
+                "model": words(model),
                 "framework": words(framework),
                 "seeds": number(len(these)),
                 "quality": (f"{metric_name(metric)} {value[0]}", value[1]),
@@ -205,20 +367,24 @@ def results_table(results: Results) -> Table:
         f"{count} training run{'' if count == 1 else 's'}. Quality is measured on the test split by the same code for "
         f"every row; costs are medians over seeds. {_targets_named(results)} {checked}",
         {
-            "what": ("experiment · model", ""),
+            "experiment": ("experiment", ""),
+            "task": ("task", ""),
+            "dataset": ("dataset", ""),
+            "model": ("model", ""),
             "framework": ("framework", ""),
-            "seeds": ("seeds", ""),
             "quality": ("quality", "mean and 95 % interval"),
             "margin": ("over the baseline", "mean and 95 % interval"),
-            "minutes": ("training", "minutes"),
+            "minutes": ("training time", "minutes"),
             "target": ("time to target", "s of training"),
-            "chips": ("training", "chips/s"),
+            "chips": ("throughput", "chips/s, training"),
             "latency": ("latency", "ms, one chip"),
             "windows": ("prediction", "windows/s"),
             "memory": ("peak memory", "MiB"),
             "device": ("on the device", "MiB"),
+            "seeds": ("seeds", ""),
         },
         rows,
+        facets=("task", "dataset", "model", "framework"),
     )
 
 
@@ -472,4 +638,120 @@ def software_table(results: Results) -> Table:
         "Software of the runs",
         {"what": ("what", ""), **{f: (f, "") for f in frameworks}},
         [{"what": words(key), **{f: words(v) for f, v in values.items()}} for key, values in versions.items()],
+    )
+
+
+# --- repeating -------------------------------------------------------------------------------------------------------
+
+
+def target(results: Results, row: pd.Series) -> str:
+    """The file of a run that holds its number, as the workflow names it."""
+    return f"results/{results.study['study']}/runs/{Path(row.record).parent.as_posix()}/eval.json"
+
+
+def command(results: Results, row: pd.Series | None = None) -> str:
+    """What repeats the study, or one run of it, in a checkout that has the settings as study.yaml."""
+    arguments = "" if row is None else f" ARGS={target(results, row)}"
+    return f"make study CONFIG=study.yaml{arguments}"
+
+
+def runs_table(results: Results) -> Table:
+    """A row per run: its number, and what tells whether a repetition is the same."""
+    rows = []
+    for name in results.experiments:
+        for _, run in results.runs_of(name, baseline=True).iterrows():
+            metric, record = run.primary, results.record(run)
+            row = {
+                "run": words(Path(run.record).parent.as_posix()),
+                "quality": (f"{metric_name(metric)} {run[metric]:.4f}", run[metric]),
+                "steps": number(run.get("steps")),
+                "minutes": number(run.get("train_epoch_s"), 1 / 60),
+                "started": words(str(record.get("started", ""))),
+                "checked": words("passed" if run.validated else "failed"),
+                "command": words(command(results, run)),
+            }
+            if run.model != BASELINE:
+                identity = read_meta(results.run_folder(run) / "best.npz")["identity"]
+                row |= {"weights": words(identity["weights"][:12]), "chips": words(identity["chips"][:12])}
+            rows.append(row)
+    return table(
+        "All runs",
+        "The quality of every run with four digits, and the command that repeats it. Digests (SHA-256, 12 digits) "
+        "are of the initial weights and of the chips; a repetition with the same digests began from the same.",
+        {
+            "run": ("run", "experiment/model/framework/seed"),
+            "quality": ("quality", "test split"),
+            "steps": ("steps", ""),
+            "minutes": ("training", "minutes"),
+            "weights": ("initial weights", "digest"),
+            "chips": ("chips", "digest"),
+            "checked": ("check", ""),
+            "started": ("started", "UTC"),
+            "command": ("command", ""),
+        },
+        rows,
+    )
+
+
+def data_table(results: Results) -> Table:
+    """A row per file of every dataset with its checksum; a dataset that is drawn has none."""
+    rows = []
+    for title, description in {e.description["title"]: e.description for e in results.experiments.values()}.items():
+        files = description["files"] or [{"name": "none: drawn from a seed by rvkernels"}]
+        for file in files:
+            kind = next((k for k in ("sha256", "content_sha256", "md5") if k in file), None)
+            rows.append(
+                {
+                    "dataset": words(title),
+                    "file": words(file["name"]),
+                    "bytes": number(file.get("size", float("nan"))),
+                    "kind": words({"content_sha256": "SHA-256 of the contents"}.get(kind, (kind or "").upper())),
+                    "checksum": words(file.get(kind, "")),
+                }
+            )
+    return table(
+        "Data files",
+        "Every file is checked against its checksum before anything reads it.",
+        {
+            "dataset": ("dataset", ""),
+            "file": ("file", ""),
+            "bytes": ("size", "bytes"),
+            "kind": ("checksum", "kind"),
+            "checksum": ("checksum", ""),
+        },
+        rows,
+    )
+
+
+def published_table(results: Results, name: str) -> Table | None:
+    """Published results beside the study's best model of the experiment; None without any."""
+    experiment = results.experiments[name]
+    published = experiment.description.get("published", [])
+    if not published:
+        return None
+    rows = [
+        {
+            "what": words(p["what"]),
+            "metric": words(p["metric"]),
+            "value": (f"{p['value']:g}", p["value"]),
+            "source": words(p["source"]),
+        }
+        for p in published
+    ]
+    metric = results.runs_of(name).primary.iloc[0]
+    own = results.summary[(results.summary.experiment == name) & (results.summary.quantity == metric)]
+    for row in own.itertuples():
+        rows.append(
+            {
+                "what": words(f"{row.model} in {row.framework}"),
+                "metric": words(metric),
+                "value": span(row.mean, row.low, row.high),
+                "source": words("this study"),
+            }
+        )
+    return table(
+        f"Published results: {name}",
+        "For orientation, beside ours: protocols differ, see each source.",
+        {"what": ("what", ""), "metric": ("metric", ""), "value": ("value", ""), "source": ("source", "")},
+        rows,
     )

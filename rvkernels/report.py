@@ -1,32 +1,41 @@
-"""results/<study>/report.html: one self-contained page, and every figure as SVG, PNG and CSV.
+"""results/<study>/report.html: one self-contained page, and every figure in the formats of rvkernels.figures.
 
 The page holds no number that is not in a table, a record or the study's settings.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import re
+import urllib.parse
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 import yaml
-from PIL import Image
 
 from rvkernels import findings, registry
-from rvkernels.figures import Figure, write
+from rvkernels.figures import Figure, metric_name, write
 from rvkernels.files import atomic
 from rvkernels.progress import Progress
 from rvkernels.results import Results
+from rvkernels.svg import inline_svg
 
 PAGE = Path(__file__).with_name("page")
-# The order of figures on the page; a figure file that is not named here comes last.
+# The order of figures on the page; a figure file that is not named here comes last in its section.
 ORDER = (
-    *("quality", "cost", "equivalence", "divergence", "steps"),
-    *("chips", "curves", "maps", "per_class", "confusion", "kernels"),
+    *("pareto", "quality", "cost", "equivalence", "divergence", "time", "steps"),
+    *("maps", "curves", "per_class", "pr", "confusion", "per_scene", "failures", "balance", "chips", "kernels"),
 )
+# Sections of figures beside those of the experiments.
+SECTIONS = ("Results", "Frameworks", "Divergence", "Time", "Kernels")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure as the page has it."""
+
+    figure: Figure
+    section: str
+    svg: str
 
 
 def report(folder: str | Path, study: dict, datasets: dict[str, str], figures: str | Path, out: str | Path) -> None:
@@ -48,57 +57,97 @@ def report(folder: str | Path, study: dict, datasets: dict[str, str], figures: s
                 write(figure, temporary)
                 made.append(figure)
             progress.add(1, name)
-    _write_page(results, made, Path(figures), Path(out))
-
-
-def _write_page(results: Results, figures: list[Figure], folder: Path, out: Path) -> None:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    machines = {yaml.safe_dump(r["machine"]): r["machine"] for r in map(results.record, _runs(results))}
-    several = results.several_frameworks
-    page = environment.get_template("report.html.j2").render(
-        study=results.study,
-        experiments=results.experiments,
-        answers=findings.answers(results),
-        results=findings.results_table(results),
-        pairs=findings.pairs_table(results) if several else None,
-        divergence=findings.divergence_table(results) if several else None,
-        times=findings.times_table(results),
-        fairness=findings.fairness(results) if several else [],
-        kernels=None if results.kernels.empty else findings.kernels_table(results),
-        software=findings.software_table(results),
-        figures=[(f, _svg(folder / f"{f.name}.svg", f)) for f in figures],
-        machines=list(machines.values()),
-        settings=yaml.safe_dump(results.study, sort_keys=False, width=100),
-        style=(PAGE / "report.css").read_text(),
-        script=(PAGE / "report.js").read_text(),
-        published={n: e.description.get("published", []) for n, e in results.experiments.items()},
-    )
-    with atomic(out) as temporary:
+    page = page_of(results, made, Path(figures))
+    with atomic(Path(out)) as temporary:
         temporary.write_text(page)
 
 
-def _runs(results: Results) -> list[pd.Series]:
-    return [row for _, row in results.runs.iterrows()]
+def page_of(results: Results, made: list[Figure], folder: Path) -> str:
+    """The page, with the figures whose files stand in `folder`."""
+    figures = [_shown(results, figure, folder) for figure in made]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    records = [results.record(row) for _, row in results.runs.iterrows()]
+    several = results.several_frameworks
+    settings = yaml.safe_dump(results.study, sort_keys=False, width=100)
+    parts = {
+        "pairs": findings.pairs_table(results) if several else None,
+        "fairness": findings.fairness(results) if several else [],
+        "kernels": None if results.kernels.empty else findings.kernels_table(results),
+        "more": any(shown.section == "More" for shown in figures),
+    }
+    return environment.get_template("report.html.j2").render(
+        study=results.study,
+        experiments=results.experiments,
+        contents=_contents(results, parts),
+        scope=findings.scope(results),
+        answers=findings.answers(results),
+        details=findings.details(results),
+        results=findings.results_table(results),
+        divergence=findings.divergence_table(results) if several else None,
+        times=findings.times_table(results),
+        software=findings.software_table(results),
+        published={name: findings.published_table(results, name) for name in results.experiments},
+        all_runs=findings.runs_table(results),
+        data=findings.data_table(results),
+        commits=_commits(records),
+        machines=list({yaml.safe_dump(r["machine"]): r["machine"] for r in records}.values()),
+        command=findings.command(results),
+        one=_one_run(results),
+        settings=settings,
+        settings_link="data:text/yaml;charset=utf-8," + urllib.parse.quote(settings),
+        figures=figures,
+        glossary=yaml.safe_load((PAGE / "glossary.yaml").read_text()),
+        style=(PAGE / "report.css").read_text(),
+        theme=(PAGE / "theme.js").read_text(),
+        script="\n".join((PAGE / name).read_text() for name in ("page.js", "tables.js")),
+        **parts,
+    )
 
 
-def _svg(path: Path, figure: Figure) -> str:
-    """The figure for the page: inline SVG, or a JPEG when it holds photographs, which an SVG stores without loss."""
-    text = path.read_text()
-    if "<image" in text:
-        photograph = io.BytesIO()
-        with Image.open(path.with_suffix(".png")) as picture:
-            picture.convert("RGB").save(photograph, "JPEG", quality=88, subsampling=0, optimize=True)
-        data = base64.b64encode(photograph.getvalue()).decode()
-        return f'<img src="data:image/jpeg;base64,{data}" alt="{_escape(figure.alt)}">'
-    text = text[text.index("<svg") :]
-    # Ids are unique within a figure only; a page holds many.
-    prefix = re.sub(r"\W", "_", figure.name)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
-    text = re.sub(r'(xlink:href="|href="|url\()#', rf"\1#{prefix}-", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{_escape(figure.alt)}"', 1)
+def _shown(results: Results, figure: Figure, folder: Path) -> Shown:
+    section = figure.section if figure.section in {*SECTIONS, *results.experiments} else "More"
+    return Shown(figure, section, inline_svg(folder / f"{figure.name}.svg", name=figure.name, alt=figure.alt))
 
 
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+def _contents(results: Results, parts: dict) -> list[tuple[str, str]]:
+    """Ids and titles of the sections that there are."""
+    everything = [
+        ("results", "Results", True),
+        ("frameworks", "Between frameworks", parts["pairs"]),
+        ("time", "Time", True),
+        ("kernels", "Kernels", parts["kernels"]),
+        *((name, name.capitalize(), True) for name in results.experiments),
+        ("more", "More figures", parts["more"]),
+        ("fairness", "Fairness", parts["fairness"]),
+        ("repeat", "Repeat it", True),
+        ("glossary", "Glossary", True),
+    ]
+    return [(name, title) for name, title, there in everything if there]
+
+
+def _commits(records: list[dict]) -> list[dict]:
+    """Commits of the code that made the runs, and whether it had further changes."""
+    found: dict[str, bool] = {}
+    for record in records:
+        software = record["software"]
+        if "commit" in software:
+            found[software["commit"]] = found.get(software["commit"], False) or software["dirty"]
+    return [{"name": name, "dirty": dirty} for name, dirty in found.items()]
+
+
+def _one_run(results: Results) -> dict[str, str]:
+    """The first run, as an example of how one is repeated."""
+    run = results.runs_of(next(iter(results.experiments))).iloc[0]
+    return {
+        "what": f"{run.model} on {run.experiment} in {run.framework}, seed {run.seed}",
+        "metric": metric_name(run.primary),
+        "value": f"{run[run.primary]:.4f}",
+        "target": findings.target(results, run),
+        "command": findings.command(results, run),
+    }

@@ -94,6 +94,11 @@ def plain(page: str) -> str:
 
 def test_the_page_answers_with_the_numbers_of_the_tables(study):
     text = plain(study()[1])
+    assert (
+        "Which framework is fastest? torch A training step takes 2.00 times as long in caffe2. 1 of 1 comparisons"
+        in text
+    )
+    assert "The largest mean difference is 0.003 mIoU (unet, caffe2 against torch), over 2 seeds." in text
     assert "unet reaches mIoU 0.750 in torch and 0.753 in caffe2 on the test split" in text
     assert "a logistic regression 0.500." in text
     assert "Equivalence of quality within ±0.02 mIoU is shown for 1 of 1 pairs" in text
