@@ -14,6 +14,7 @@ import yaml
 
 from rvkernels import findings, registry
 from rvkernels.figures import Figure, metric_name, write
+from rvkernels.figures import figures as figures_of
 from rvkernels.files import atomic
 from rvkernels.progress import Progress
 from rvkernels.results import Results
@@ -23,7 +24,18 @@ PAGE = Path(__file__).with_name("page")
 # The order of figures on the page; a figure file that is not named here comes last in its section.
 ORDER = (
     *("pareto", "quality", "cost", "equivalence", "divergence", "time", "steps"),
-    *("maps", "curves", "per_class", "pr", "confusion", "per_scene", "failures", "balance", "chips", "kernels"),
+    *(
+        "maps",
+        "curves",
+        "per_class",
+        "precision_recall",
+        "confusion",
+        "per_scene",
+        "failures",
+        "balance",
+        "chips",
+        "kernels",
+    ),
 )
 # Sections of figures beside those of the experiments.
 SECTIONS = ("Results", "Frameworks", "Divergence", "Time", "Kernels")
@@ -53,7 +65,7 @@ def report(folder: str | Path, study: dict, datasets: dict[str, str], figures: s
     with atomic(figures) as temporary, Progress(len(names), "figures", "files") as progress:
         temporary.mkdir()
         for name in names:
-            for figure in registry.load("figures", name).figures(results):
+            for figure in figures_of(name, results):
                 write(figure, temporary)
                 made.append(figure)
             progress.add(1, name)

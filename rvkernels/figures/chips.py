@@ -2,59 +2,81 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from rvkernels.figures import SPLITS, Figure, classes_picture, picture
-from rvkernels.figures._panels import Panel, draw_panels
+from rvkernels.figures import SPLITS, Panel, Selection, Tables
+from rvkernels.figures._pictures import (
+    Picture,
+    abreast,
+    classes_picture,
+    draw_mosaic,
+    label_classes,
+    mosaic_height,
+    picture,
+)
 from rvkernels.results import Experiment, Results
 
 COLUMNS = 6
+LABELS = {
+    "classification": "the class above each",
+    "segmentation": "the label mask below each",
+    "detection": "boxes in the colour of their class",
+}
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def select(results: Results) -> Iterator[Selection]:
     for name, experiment in results.experiments.items():
         chips = experiment.chips
         counts = pd.Series(chips.table["split"]).value_counts()
-        splits = [s for s in SPLITS if s in counts]
-        table = pd.concat([_counts(experiment, s) for s in splits], ignore_index=True)
-        rows, cols = chips.shape
-        shown = ", ".join(f"{counts[s]} for {s}" for s in splits)
-        labels = {
-            "classification": "the class above each",
-            "segmentation": "the label mask below each",
-            "detection": "boxes in the colour of their class",
-        }[experiment.task]
-        yield Figure(
-            name=f"chips_{name}",
-            section=name,
-            title="Chips and labels",
-            caption=(
-                f"Chips of {rows} x {cols} pixels and {chips.bands} bands as training sees them, evenly spaced through "
-                f"each split, with {labels}. There are {shown}. Displayed with a 1-99 % stretch per band."
-            ),
-            alt=f"Example chips with labels; {shown}.",
-            draw=lambda e=experiment, s=splits: _draw(e, s),
-            table=table,
-        )
-
-
-def _counts(experiment: Experiment, split: str) -> pd.DataFrame:
-    chips = experiment.chips
-    counts = chips.class_counts(chips.rows(split), len(experiment.classes))
-    unit = {"classification": "chips", "segmentation": "pixels", "detection": "boxes"}[experiment.task]
-    return pd.DataFrame(
-        {
-            "split": split,
-            "class": experiment.classes,
-            "unit": unit,
-            "count": counts,
-            "share": counts / max(1, counts.sum()),
+        chosen = {split: _choice(experiment, split) for split in SPLITS if split in counts}
+        tables = {
+            "table": pd.concat([_shown(experiment, rows) for rows in chosen.values()], ignore_index=True),
+            "counts": {split: int(counts[split]) for split in chosen},
+            "shape": (*chips.shape, chips.bands),
+            "labels": LABELS[experiment.task],
+            "classes": None if experiment.task == "classification" else (experiment.classes, experiment.colors),
+            "pictures": [line for split, rows in chosen.items() for line in _lines(experiment, split, rows)],
         }
+        panel = Panel(tables, functools.partial(_height, tables))
+        yield Selection(f"chips_{name}", name, "Chips and labels", tables, [panel], framed=False)
+
+
+def caption(tables: Tables) -> str:
+    rows, cols, bands = tables["shape"]
+    return (
+        f"Chips of {rows} x {cols} pixels and {bands} bands as training sees them, evenly spaced through each split, "
+        f"with {tables['labels']}. There are {_counted(tables)}. Displayed with a 1-99 % stretch per band."
     )
+
+
+def alt(tables: Tables) -> str:
+    return f"Example chips with labels; {_counted(tables)}."
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    rows, columns, heads = _arranged(tables, ax.figure.get_figwidth())
+    draw_mosaic(ax, rows, columns, heads)
+    if tables["classes"] is not None:
+        label_classes(ax, *tables["classes"])
+
+
+def _arranged(tables: Tables, width: float) -> tuple[list[list[Picture]], int, list[tuple[str, str]]]:
+    columns = abreast(width, COLUMNS)
+    return [row[:columns] for _, row in tables["pictures"]], columns, [head for head, _ in tables["pictures"]]
+
+
+def _height(tables: Tables, width: float) -> float:
+    rows, columns, heads = _arranged(tables, width)
+    return mosaic_height(rows, columns, width, heads)
+
+
+def _counted(tables: Tables) -> str:
+    return ", ".join(f"{count} for {split}" for split, count in tables["counts"].items())
 
 
 def _choice(experiment: Experiment, split: str) -> np.ndarray:
@@ -73,26 +95,25 @@ def _choice(experiment: Experiment, split: str) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).round().astype(int)]
 
 
-def _draw(experiment: Experiment, splits: list[str]) -> plt.Figure:
+def _shown(experiment: Experiment, rows: np.ndarray) -> pd.DataFrame:
+    columns = experiment.chips.table
+    return pd.DataFrame({name: [columns[name][r] for r in rows] for name in ("split", "chip", "scene", "row", "col")})
+
+
+def _lines(experiment: Experiment, split: str, chosen: np.ndarray) -> Iterator[tuple[tuple[str, str], list[Picture]]]:
+    """The chips of a split below each other with what is at their left: the split, or nothing before label masks."""
     chips, (low, high) = experiment.chips, experiment.stretch()
-    rows, heads = [], []
-    for split in splits:
-        chosen = _choice(experiment, split)
-        line = []
-        for row in chosen:
-            image = picture(chips.images[row], low, high)
-            if experiment.task == "classification":
-                line.append(Panel(image, experiment.classes[chips.labels[row]], photo=True))
-            elif experiment.task == "detection":
-                inside = range(chips.box_start[row], chips.box_start[row + 1])
-                boxes = tuple((chips.boxes[k], experiment.colors[chips.box_class[k]] / 255) for k in inside)
-                line.append(Panel(image, boxes=boxes, photo=True))
-            else:
-                line.append(Panel(image, photo=True))
-        rows.append(line)
-        heads.append((split, SPLITS[split]))
-        if experiment.task == "segmentation":
-            rows.append([Panel(classes_picture(chips.labels[row], experiment.colors)) for row in chosen])
-            heads.append(("", ""))
-    classes = None if experiment.task == "classification" else (experiment.classes, experiment.colors)
-    return draw_panels(rows, COLUMNS, heads=heads, classes=classes)
+    line = []
+    for row in chosen:
+        image = picture(chips.images[row], low, high)
+        if experiment.task == "classification":
+            line.append(Picture(image, experiment.classes[chips.labels[row]], photo=True))
+        elif experiment.task == "detection":
+            inside = range(chips.box_start[row], chips.box_start[row + 1])
+            boxes = tuple((chips.boxes[k], experiment.colors[chips.box_class[k]] / 255) for k in inside)
+            line.append(Picture(image, boxes=boxes, photo=True))
+        else:
+            line.append(Picture(image, photo=True))
+    yield (split, SPLITS[split]), line
+    if experiment.task == "segmentation":
+        yield ("", ""), [Picture(classes_picture(chips.labels[row], experiment.colors)) for row in chosen]

@@ -5,55 +5,67 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
-from rvkernels.figures import WIDTH, Figure, shade
+from rvkernels.figures import Panel, Selection, Tables, shade
 from rvkernels.results import Results
 
-QUANTITIES = (
-    ("train_minutes", "training, minutes"),
-    ("chips_per_s", "training, chips/s"),
-    ("predict_chips_per_s", "prediction, windows/s"),
-    ("peak_rss_mb", "peak memory, MiB"),
-)
+QUANTITIES = {
+    "train_minutes": "training, minutes",
+    "chips_per_s": "training, chips/s",
+    "predict_chips_per_s": "prediction, windows/s",
+    "peak_rss_mb": "peak memory, MiB",
+}
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def select(results: Results) -> Iterator[Selection]:
     rows = pd.concat([results.runs_of(name) for name in results.experiments], ignore_index=True)
     table = rows.assign(train_minutes=rows.train_epoch_s / 60)[
-        ["experiment", "model", "framework", "seed", *(q for q, _ in QUANTITIES)]
+        ["experiment", "model", "framework", "seed", *QUANTITIES]
     ]
-    total = table.train_minutes.sum()
+    models = {name: e.models for name, e in results.experiments.items()}
+    groups = table.groupby(["experiment", "model", "framework"]).ngroups
+    panels = [
+        Panel({"table": table, "quantity": q, "models": models}, 0.5 + 0.32 * groups)
+        for q in QUANTITIES
+        if table[q].notna().any()
+    ]
+    yield Selection("cost", "Results", "What it costs", {"table": table}, panels, abreast=(4, 1), same_rows=True)
+
+
+def caption(tables: Tables) -> str:
+    several = tables["table"].seed.nunique() > 1
+    bars = " Bars are medians over seeds, lines reach from the lowest to the highest seed." if several else ""
+    return f"Training time, throughput and peak memory of each model.{bars} {_longest(tables)}"
+
+
+def alt(tables: Tables) -> str:
+    return f"Bar charts of training time, training and prediction throughput, and peak memory. {_longest(tables)}"
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    quantity = tables["quantity"]
+    values = tables["table"].groupby(["experiment", "model", "framework"], sort=False)[quantity]
+    median, low, high = values.median(), values.min(), values.max()
+    for y, (experiment, model, framework) in enumerate(median.index):
+        at, place = median.iloc[y], tables["models"][experiment].index(model)
+        ax.barh(y, at, color=shade(framework, place), height=0.62)
+        if high.iloc[y] > low.iloc[y]:
+            ax.plot([low.iloc[y], high.iloc[y]], [y, y], color="#3b4048", linewidth=1)
+        text = f"{at:.3g}" if at < 1000 else f"{at:.0f}"
+        ax.annotate(text, (max(at, high.iloc[y]), y), (2, 0), textcoords="offset points", va="center", fontsize=7)
+    ax.set_xlabel(QUANTITIES[quantity])
+    ax.set_xlim(0, 1.35 * high.max())
+    ax.set_yticks(range(len(median)), [f"{e}\n{m} · {f}" for e, m, f in median.index], fontsize=7)
+    ax.set_ylim(len(median) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.locator_params(axis="x", nbins=4)
+
+
+def _longest(tables: Tables) -> str:
+    table = tables["table"]
     slowest = table.loc[table.train_minutes.idxmax()]
-    text = (
-        f"All runs together trained for {total:.1f} minutes; the longest was {slowest.experiment} with {slowest.model} "
-        f"in {slowest.framework} ({slowest.train_minutes:.1f} minutes)."
+    return (
+        f"All runs together trained for {table.train_minutes.sum():.1f} minutes; the longest was {slowest.experiment} "
+        f"with {slowest.model} in {slowest.framework} ({slowest.train_minutes:.1f} minutes)."
     )
-    yield Figure(
-        name="cost",
-        section="Results",
-        title="What it costs",
-        caption=f"Training time, throughput and peak memory of each model; the median over seeds. {text}",
-        alt=f"Bar charts of training time, training and prediction throughput, and peak memory per model. {text}",
-        draw=lambda: _draw(results, table),
-        table=table,
-    )
-
-
-def _draw(results: Results, table: pd.DataFrame) -> plt.Figure:
-    groups = table.groupby(["experiment", "model", "framework"], sort=False)
-    medians = groups[[q for q, _ in QUANTITIES]].median()
-    figure, axes = plt.subplots(1, 4, figsize=(WIDTH, 0.9 + 0.3 * len(medians)), sharey=True)
-    y = np.arange(len(medians))
-    colors = [shade(f, results.model_index(e, m)) for e, m, f in medians.index]
-    for ax, (quantity, label) in zip(axes, QUANTITIES):
-        bars = ax.barh(y, medians[quantity], color=colors, height=0.62)
-        ax.bar_label(bars, [f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in medians[quantity]], padding=2, fontsize=7.5)
-        ax.set_xlabel(label)
-        ax.set_xlim(0, 1.3 * medians[quantity].max())
-        ax.grid(axis="y", visible=False)
-        ax.locator_params(axis="x", nbins=4)
-    axes[0].set_yticks(y, [f"{e}\n{m} · {f}" for e, m, f in medians.index], fontsize=7.5)
-    axes[0].invert_yaxis()
-    return figure

@@ -8,37 +8,69 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rvkernels.figures import GRAY, LINES, WIDTH, Figure, label_log_axis, metric_name, shade
+from rvkernels.figures import GRAY, LINES, Panel, Selection, Tables, label_log_axis, metric_name, shade
 from rvkernels.results import Experiment, Results
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def select(results: Results) -> Iterator[Selection]:
+    frameworks = results.study["frameworks"]
     for name, experiment in results.experiments.items():
         metric = experiment.settings["train"]["metric"]
         column = f"val_{metric}"
         runs = results.runs_of(name)[["model", "framework", "seed"]]  # in the study's order
         epochs = runs.merge(results.epochs[results.epochs.experiment == name], on=["model", "framework", "seed"])
-        table = epochs[epochs.quantity.isin(["train_loss", column])]
-        curve = published(experiment, Path(results.study["downloads"]))
-        best = table[table.quantity == column].groupby(["model", "framework", "seed"], sort=False)["value"].max()
-        means = best.groupby(["model", "framework"], sort=False).mean()
-        text = "; ".join(f"{model} in {framework} {value:.3f}" for (model, framework), value in means.items())
-        beside = ""
-        if curve is not None:
-            rows = ", ".join(f"{k} {v}" for k, v in experiment.settings["published_curve"].items())
-            beside = f" Gray: the published validation curve ({rows})."
-        yield Figure(
-            name=f"curves_{name}",
-            section=name,
-            title="Learning curves",
-            caption=(
-                f"Mean training loss per epoch (left) and {metric_name(metric)} on the validation split (right), one "
-                f"line per run.{beside} Best validation {metric_name(metric)}, mean over seeds: {text}."
-            ),
-            alt=f"Training loss falls and validation {metric_name(metric)} rises over epochs. Best values: {text}.",
-            draw=lambda t=table, n=name, c=column, m=metric, k=curve: _draw(results, t, n, c, m, k),
-            table=table,
-        )
+        tables = {
+            "table": epochs[epochs.quantity.isin(["train_loss", column])],
+            "metric": metric,
+            "published": published(experiment, Path(results.study["downloads"])),
+            "published_rows": experiment.settings["published_curve"],
+            "models": experiment.models,
+            "frameworks": frameworks,
+        }
+        panels = [Panel({**tables, "quantity": quantity}, 2.7) for quantity in ("train_loss", column)]
+        yield Selection(f"curves_{name}", name, "Learning curves", tables, panels, abreast=(2, 1))
+
+
+def caption(tables: Tables) -> str:
+    metric, beside = metric_name(tables["metric"]), ""
+    if tables["published"] is not None:
+        rows = ", ".join(f"{k} {v}" for k, v in tables["published_rows"].items())
+        beside = f" Gray: the published validation curve ({rows})."
+    lines = "one line per run"
+    if tables["table"].seed.nunique() > 1:
+        lines = "the mean over seeds and the band from the lowest to the highest"
+    return (
+        f"Mean training loss per epoch and {metric} on the validation split, {lines}.{beside} Best validation "
+        f"{metric}, mean over seeds: {_best(tables)}."
+    )
+
+
+def alt(tables: Tables) -> str:
+    metric = metric_name(tables["metric"])
+    return f"Training loss and validation {metric} over epochs, per model. Best {metric}: {_best(tables)}."
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    table, quantity, frameworks, models = (tables[k] for k in ("table", "quantity", "frameworks", "models"))
+    for (model, framework), rows in table[table.quantity == quantity].groupby(["model", "framework"], sort=False):
+        place = models.index(model)
+        # Frameworks draw the same line as a rule: dashes let the others show through.
+        dash = frameworks.index(framework) if len(frameworks) > 1 else place
+        over = rows.groupby("epoch")["value"]
+        color = shade(framework, place)
+        if rows.seed.nunique() > 1:
+            ax.fill_between(over.mean().index, over.min(), over.max(), color=color, alpha=0.15, linewidth=0)
+        ax.plot(over.mean(), LINES[dash % len(LINES)], color=color, label=f"{model} · {framework}")
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if quantity == "train_loss":
+        ax.set(ylabel="training loss", yscale="log")
+        label_log_axis(ax.yaxis)
+        return
+    ax.set_ylabel(f"validation {metric_name(tables['metric'])}")
+    if tables["published"] is not None:
+        shown = tables["published"][tables["published"].epoch <= 2 * table.epoch.max()]
+        ax.plot(shown.epoch, shown[quantity], color=GRAY, linewidth=1.1, label="published")
 
 
 def published(experiment: Experiment, downloads: Path) -> pd.DataFrame | None:
@@ -57,32 +89,8 @@ def published(experiment: Experiment, downloads: Path) -> pd.DataFrame | None:
     return curves.sort_values("epoch")
 
 
-def _draw(
-    results: Results, table: pd.DataFrame, name: str, column: str, metric: str, curve: pd.DataFrame | None
-) -> plt.Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
-    for (model, framework, _), rows in table.groupby(["model", "framework", "seed"], sort=False):
-        index = results.model_index(name, model)
-        # Frameworks draw the same line as a rule: dashes let the others show through.
-        frameworks = results.study["frameworks"]
-        dash = frameworks.index(framework) if len(frameworks) > 1 else index
-        for ax, quantity in ((left, "train_loss"), (right, column)):
-            these = rows[rows.quantity == quantity].sort_values("epoch")
-            ax.plot(
-                these.epoch,
-                these["value"],
-                LINES[dash % len(LINES)],
-                color=shade(framework, index),
-                label=f"{model} · {framework}",
-            )
-    if curve is not None:
-        shown = curve[curve.epoch <= 2 * table.epoch.max()]
-        right.plot(shown.epoch, shown.val_accuracy, color=GRAY, linewidth=1.1, label="published")
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    label_log_axis(left.yaxis)
-    for ax in (left, right):
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    right.set(xlabel="epoch", ylabel=f"validation {metric_name(metric)}")
-    handles = dict(zip(*reversed(right.get_legend_handles_labels())))
-    right.legend(handles.values(), handles.keys(), loc="lower right")
-    return figure
+def _best(tables: Tables) -> str:
+    table = tables["table"]
+    best = table[table.quantity != "train_loss"].groupby(["model", "framework", "seed"], sort=False)["value"].max()
+    means = best.groupby(["model", "framework"], sort=False).mean()
+    return "; ".join(f"{model} in {framework} {value:.3f}" for (model, framework), value in means.items())

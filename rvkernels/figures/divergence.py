@@ -9,37 +9,86 @@ import numpy as np
 import pandas as pd
 
 from rvkernels.divergence import CONTROL_FACTOR, FIRST, LONG, read_losses, relative_difference
-from rvkernels.figures import GRAY, LINES, WIDTH, Figure, label_log_axis, pages, scientific, shade
+from rvkernels.figures import GRAY, LINES, Panel, Selection, Tables, label_log_axis, scientific, shade
 from rvkernels.results import Results
 
 FLOOR = 1e-9  # of the axis of differences; equal losses are drawn here
-ABREAST = 3  # models beside each other
 
 
-def figures(results: Results) -> Iterator[Figure]:
-    for name in results.experiments:
+def select(results: Results) -> Iterator[Selection]:
+    for name, experiment in results.experiments.items():
         summary = results.divergence[results.divergence.experiment == name]
         if summary.empty:
             continue
-        table = pd.concat([_losses(results, name, model) for model in summary.model.unique()], ignore_index=True)
-        seeds = ", ".join(f"seed {s}" for s in table.seed.unique())
-        text = _text(summary)
-        yield Figure(
-            name=f"divergence_{name}",
-            section="Frameworks",
-            title=f"Drift of the losses: {name}",
-            caption=(
-                f"Above, the loss of every training step from the same weights and batches ({seeds}). Below, its "
-                "relative difference to the first framework's (thin), and the largest so far (thick). "
-                f"{_control_text(summary)}{text}"
-            ),
-            alt=f"Losses of all frameworks over steps, and their relative differences on a logarithmic axis. {text}",
-            draw=lambda t=table, n=name: _draw(results, t, n),
-            table=table,
-        )
+        models = list(summary.model.unique())
+        table = pd.concat([_losses(results, name, model) for model in models], ignore_index=True)
+        panels = [
+            Panel({"table": table[table.model == model], "place": experiment.models.index(model), "what": what}, 2.5,
+                  title if len(models) == 1 else f"{model}: {title}")
+            for model in models
+            for what, title in (("loss", "loss of a step"), ("difference", "difference to the first"))
+        ]  # fmt: skip
+        yield Selection(
+            f"divergence_{name}", "Divergence", f"Drift of the losses: {name}",
+            {"table": table, "summary": summary}, panels, abreast=(2, 1),
+        )  # fmt: skip
 
 
-def _text(summary: pd.DataFrame) -> str:
+def caption(tables: Tables) -> str:
+    seeds = ", ".join(f"seed {s}" for s in tables["table"].seed.unique())
+    return (
+        f"Left (above, in a column) the loss of every training step from the same weights and batches ({seeds}). Right "
+        "(below) its relative difference to the first framework's (thin), and the largest so far (thick). "
+        f"{_control(tables['summary'])}{_largest(tables['summary'])}"
+    )
+
+
+def alt(tables: Tables) -> str:
+    return (
+        "Losses of all frameworks over steps, and their relative differences on a logarithmic axis. "
+        f"{_largest(tables['summary'])}"
+    )
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    table = tables["table"]
+    (_draw_losses if tables["what"] == "loss" else _draw_differences)(table, tables["place"], ax)
+    ax.set_xlim(1, table.step.max())
+    ax.set_xlabel("step")
+    for step in (FIRST, LONG):
+        if table.step.max() > step:
+            ax.axvline(step, color=GRAY, linewidth=0.7, linestyle=":")
+
+
+def _draw_losses(table: pd.DataFrame, place: int, ax: plt.Axes) -> None:
+    for number, (framework, rows) in enumerate(_frameworks(table)):
+        dash = LINES[number % len(LINES)]
+        ax.plot(rows.step, rows.loss, dash, color=shade(framework, place), linewidth=1.1, label=framework)
+    ax.set(yscale="log", ylabel="training loss")
+    label_log_axis(ax.yaxis)
+
+
+def _draw_differences(table: pd.DataFrame, place: int, ax: plt.Axes) -> None:
+    top = 10 * max(table.relative_difference[np.isfinite(table.relative_difference)].max(), FLOOR)
+    control = table[table.framework == "control"]
+    if len(control):
+        so_far = np.maximum.accumulate(np.clip(control.relative_difference, FLOOR, top))
+        band = np.clip(CONTROL_FACTOR * so_far, FLOOR, top)
+        ax.fill_between(control.step, FLOOR, band, color=GRAY, alpha=0.18, linewidth=0, zorder=0)
+        ax.plot(control.step, so_far, color=GRAY, linewidth=1.2, zorder=1, label="control")
+    for framework, rows in _frameworks(table)[1:]:  # the first differs in nothing from itself
+        drift = np.clip(rows.relative_difference, FLOOR, top)
+        ax.plot(rows.step, drift, color=shade(framework, place), linewidth=0.5, alpha=0.35)
+        ax.plot(rows.step, np.maximum.accumulate(drift), color=shade(framework, place), linewidth=1.7)
+    ax.set(yscale="log", ylim=(FLOOR, top), ylabel="relative difference")
+    label_log_axis(ax.yaxis, powers=True)
+
+
+def _frameworks(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return list(table[table.framework != "control"].groupby("framework", sort=False))
+
+
+def _largest(summary: pd.DataFrame) -> str:
     apart = summary[~summary.control]
     first, long = (apart.loc[apart[column].idxmax()] for column in ("first_20", "first_200"))
     return (
@@ -49,7 +98,7 @@ def _text(summary: pd.DataFrame) -> str:
     )
 
 
-def _control_text(summary: pd.DataFrame) -> str:
+def _control(summary: pd.DataFrame) -> str:
     control = summary[summary.control]
     if control.empty:
         return ""
@@ -80,50 +129,3 @@ def _losses(results: Results, name: str, model: str) -> pd.DataFrame:
         values = {"step": steps, "loss": losses, "relative_difference": relative}
         parts.append(pd.DataFrame({"model": model, "framework": framework, "seed": seed, **values}))
     return pd.concat(parts, ignore_index=True)
-
-
-def _draw(results: Results, table: pd.DataFrame, name: str) -> plt.Figure:
-    rows = list(pages(list(table.model.unique()), ABREAST))
-    columns = max(map(len, rows))
-    figure, axes = plt.subplots(
-        2 * len(rows), columns, figsize=(WIDTH, 4.0 * len(rows)), height_ratios=[1.1, 1] * len(rows), squeeze=False
-    )
-    for ax in axes.ravel():
-        ax.set_visible(False)
-    for i, models in enumerate(rows):
-        for j, model in enumerate(models):
-            upper, lower = axes[2 * i, j], axes[2 * i + 1, j]
-            _draw_model(upper, lower, table[table.model == model], results.model_index(name, model))
-            upper.set(title=model, ylabel="training loss" if j == 0 else "")
-            lower.set(xlabel="step", ylabel="relative difference" if j == 0 else "")
-    axes[0, columns - 1].legend(loc="upper right")
-    if "control" in set(table.framework):
-        axes[1, columns - 1].legend(loc="lower right")
-    return figure
-
-
-def _draw_model(upper: plt.Axes, lower: plt.Axes, table: pd.DataFrame, index: int) -> None:
-    top = 10 * max(table.relative_difference[np.isfinite(table.relative_difference)].max(), FLOOR)
-    for number, (framework, rows) in enumerate(table.groupby("framework", sort=False)):
-        drift = np.clip(rows.relative_difference, FLOOR, top)
-        so_far = np.maximum.accumulate(drift)
-        if framework == "control":
-            band = np.clip(CONTROL_FACTOR * so_far, FLOOR, top)
-            lower.fill_between(rows.step, FLOOR, band, color=GRAY, alpha=0.18, linewidth=0, zorder=0)
-            lower.plot(rows.step, so_far, color=GRAY, linewidth=1.2, zorder=1, label="control")
-            continue
-        color = shade(framework, index)
-        upper.plot(rows.step, rows.loss, LINES[number % len(LINES)], color=color, linewidth=1.1, label=framework)
-        if number:  # the first differs in nothing from itself
-            lower.plot(rows.step, drift, color=color, linewidth=0.5, alpha=0.35)
-            lower.plot(rows.step, so_far, color=color, linewidth=1.7)
-    for ax in (upper, lower):
-        ax.set_visible(True)
-        ax.set_xlim(1, table.step.max())
-        ax.axvline(FIRST, color=GRAY, linewidth=0.7, linestyle=":")
-        if table.step.max() > LONG:
-            ax.axvline(LONG, color=GRAY, linewidth=0.7, linestyle=":")
-    upper.set_yscale("log")
-    lower.set(yscale="log", ylim=(FLOOR, top))
-    label_log_axis(upper.yaxis)
-    label_log_axis(lower.yaxis, powers=True)

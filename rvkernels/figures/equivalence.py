@@ -7,35 +7,62 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rvkernels.figures import WIDTH, Figure, metric_name, shade
+from rvkernels.figures import BAND, Panel, Selection, Tables, metric_name, shade
 from rvkernels.interval import differences, t_interval
 from rvkernels.results import Results
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def select(results: Results) -> Iterator[Selection]:
     table = results.pairs[results.pairs.margin.notna()]
     if table.empty:
         return
     table = table.assign(**_inner(results, table))
-    tested = table[table.equivalent.notna()]
-    text = (
-        f"For {tested.equivalent.sum()} of {len(table)} pairs equivalence is shown."
-        if len(tested)
-        else "With one seed there is no test."
+    panels = []
+    for (experiment, model), rows in table.groupby(["experiment", "model"], sort=False):
+        title = f"{experiment} · {model}"
+        place = results.model_index(experiment, model)
+        panels.append(Panel({"table": rows, "place": place}, 0.75 + 0.24 * len(rows), title))
+    title = "Differences of quality between frameworks"
+    yield Selection("equivalence", "Frameworks", title, {"table": table}, panels)
+
+
+def caption(tables: Tables) -> str:
+    return (
+        "Mean difference of the main metric on the test split over the same seeds, with its 95 % interval (thin) and "
+        "90 % interval (thick). Where the thick line lies within the gray margin, two one-sided tests at 5 % show that "
+        f"the frameworks are equivalent. No correction for several pairs. {_shown(tables)}"
     )
-    yield Figure(
-        name="equivalence",
-        section="Frameworks",
-        title="Differences of quality between frameworks",
-        caption=(
-            "Mean difference of the main metric on the test split over the same seeds, with its 95 % interval (thin) "
-            "and 90 % interval (thick). Where the thick line lies within the gray margin, two one-sided tests at 5 % "
-            f"show that the frameworks are equivalent. No correction for several pairs. {text}"
-        ),
-        alt=f"Differences of the main metric between pairs of frameworks with intervals and margins. {text}",
-        draw=lambda: _draw(results, table),
-        table=table.dropna(axis="columns", how="all"),
-    )
+
+
+def alt(tables: Tables) -> str:
+    return f"Differences of the main metric between pairs of frameworks with intervals and margins. {_shown(tables)}"
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    rows = tables["table"]
+    margin = rows.margin.iloc[0]
+    ax.axvspan(-margin, margin, color=BAND, alpha=0.25, linewidth=0, zorder=0)
+    ax.axvline(0, color="#3b4048", linewidth=0.8)
+    for y, (_, row) in enumerate(rows.iterrows()):
+        color = shade(row.a, tables["place"])
+        ax.plot([row.low, row.high], [y, y], color=color, linewidth=1)
+        ax.plot([row.low_90, row.high_90], [y, y], color=color, linewidth=3, solid_capstyle="butt")
+        ax.plot(row["mean"], y, "o", color=color, mec="white", markersize=6)
+    ends = rows[["mean", "low", "high"]].abs().max().max()
+    # An interval of two seeds can be many times the margin; its ends are in the table then.
+    reach = min(max(1.25 * margin, 1.1 * ends), 4 * margin)
+    ax.set_xlim(-reach, reach)
+    ax.set_yticks(range(len(rows)), [f"{row.a} − {row.b}" for row in rows.itertuples()])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(f"Δ {metric_name(rows.quantity.iloc[0])} (margin ±{margin:g})")
+
+
+def _shown(tables: Tables) -> str:
+    table = tables["table"]
+    if table.equivalent.isna().all():
+        return "With one seed there is no test."
+    return f"For {table.equivalent.sum()} of {len(table)} pairs equivalence is shown."
 
 
 def _inner(results: Results, table: pd.DataFrame) -> dict[str, list[float]]:
@@ -48,29 +75,3 @@ def _inner(results: Results, table: pd.DataFrame) -> dict[str, list[float]]:
         low.append(inner.low)
         high.append(inner.high)
     return {"low_90": low, "high_90": high}
-
-
-def _draw(results: Results, table: pd.DataFrame) -> plt.Figure:
-    panels = list(table.groupby(["experiment", "model"], sort=False))
-    heights = [len(rows) + 1.2 for _, rows in panels]
-    figure, axes = plt.subplots(
-        len(panels), 1, figsize=(WIDTH, 0.24 * sum(heights) + 0.42 * len(panels)), height_ratios=heights, squeeze=False
-    )
-    for ax, ((experiment, model), rows) in zip(axes[:, 0], panels):
-        margin = rows.margin.iloc[0]
-        ax.axvspan(-margin, margin, color="#e3e6ea", zorder=0)
-        ax.axvline(0, color="#444444", linewidth=0.8)
-        for y, row in enumerate(rows.itertuples()):
-            color = shade(row.a, results.model_index(experiment, model))
-            ax.plot([row.low, row.high], [y, y], color=color, linewidth=1)
-            ax.plot([row.low_90, row.high_90], [y, y], color=color, linewidth=3, solid_capstyle="butt")
-            ax.plot(row.mean, y, "o", color=color, mec="white", markersize=6)
-        ends = rows[["mean", "low", "high"]].abs().max().max()
-        # An interval of two seeds can be many times the margin; its ends are in the table then.
-        reach = min(max(1.25 * margin, 1.1 * ends), 4 * margin)
-        ax.set_xlim(-reach, reach)
-        ax.set_yticks(range(len(rows)), [f"{row.a} − {row.b}" for row in rows.itertuples()])
-        ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.grid(axis="y", visible=False)
-        ax.set_title(f"{experiment} · {model}: {metric_name(rows.quantity.iloc[0])}, margin ±{margin:g}")
-    return figure

@@ -1,7 +1,8 @@
-"""Predictions beside the truth on test scenes, with an error map; for single pictures, the worst mistakes."""
+"""Predictions beside the truth on test scenes, with an error map."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,16 @@ import numpy as np
 import pandas as pd
 
 from rvkernels import labels
-from rvkernels.figures import Figure, classes_picture, pages, picture
-from rvkernels.figures._panels import Panel, draw_panels
+from rvkernels.figures import WIDTH, Panel, Selection, Tables, pages
+from rvkernels.figures._pictures import (
+    Picture,
+    abreast,
+    classes_picture,
+    draw_mosaic,
+    label_classes,
+    mosaic_height,
+    picture,
+)
 from rvkernels.ops import tile
 from rvkernels.ops.iou import iou
 from rvkernels.predictions import Predictions, scene_file
@@ -23,56 +32,87 @@ SCENES = {"classification": 3, "segmentation": 3, "detection": 2}  # that are sh
 SIDE = {"classification": 640, "segmentation": 512, "detection": 320}  # pixels of a scene that are shown, at most
 COLUMNS = {"classification": 6, "segmentation": 6, "detection": 4}  # pictures beside each other, at least
 MOST = 6  # predictions beside each other in one figure
-MISTAKES = 18
 UNLABELLED = 255
 RIGHT, WRONG = (221, 235, 221), (200, 40, 40)
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def select(results: Results) -> Iterator[Selection]:
     for name, experiment in results.experiments.items():
         runs = results.runs_of(name).drop_duplicates(["model", "framework"])
         folders = {(row.model, row.framework): results.run_folder(row) / "predictions" for row in runs.itertuples()}
         made = {key: Predictions.read(folder) for key, folder in folders.items()}
-        if experiment.task == "classification" and _of_pictures(experiment):
-            yield from _mistakes(name, experiment, made)
-            continue
-        draw = {"classification": _cells, "segmentation": _land, "detection": _boxes}[experiment.task]
-        blocks, table = draw(experiment, _choice(experiment, next(iter(made.values()))), made, folders)
+        if experiment.task == "classification" and of_pictures(experiment):
+            continue  # failures.py shows these
+        show = {"classification": _cells, "segmentation": _land, "detection": _boxes}[experiment.task]
+        blocks, table = show(experiment, _choice(experiment, next(iter(made.values()))), made, folders)
         models = list(dict.fromkeys(model for model, _ in made))
         together = [models] if len(made) <= MOST else [[model] for model in models]
         for shown in together:
-            yield _figure(name, experiment, shown, len(together) > 1, blocks, table[table.model.isin(shown)])
+            alone = len(together) > 1
+            tables = {
+                "table": table[table.model.isin(shown)],
+                "blocks": [[b.scene, *(p for (m, _), p in b.made.items() if m in shown)] for b in blocks],
+                "task": experiment.task,
+                "classes": (experiment.classes, experiment.colors),
+            }
+            panel = Panel(tables, functools.partial(_height, tables["blocks"], experiment.task))
+            title = "Predictions beside the truth" + (f": {shown[0]}" if alone else "")
+            file = f"maps_{name}" + (f"_{shown[0]}" if alone else "")
+            yield Selection(file, name, title, tables, [panel], framed=False)
 
 
-def _figure(
-    name: str, experiment: Experiment, models: list[str], alone: bool, blocks: list[Block], table: pd.DataFrame
-) -> Figure:
+def caption(tables: Tables) -> str:
+    errors = (
+        " Below each prediction its errors, in red."
+        if tables["task"] != "detection"
+        else " Boxes in the colour of their class, only those above the score shown in precision and recall."
+    )
+    scenes = ", ".join(dict.fromkeys(tables["table"].scene))
+    return (
+        f"Test scenes {scenes}, the middle {SIDE[tables['task']]} pixels of each, first seed.{errors} "
+        f"{_agreement(tables)}"
+    )
+
+
+def alt(tables: Tables) -> str:
+    return f"Test scenes with truth and predictions side by side. {_agreement(tables)}"
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    draw_mosaic(ax, *_arranged(tables["blocks"], tables["task"], ax.figure.get_figwidth()))
+    label_classes(ax, *tables["classes"])
+
+
+def _arranged(blocks: list[list[list[Picture]]], task: str, width: float) -> tuple[list[list[Picture]], int]:
+    """Scenes side by side as far as there is room, each with its predictions beside it, in lines when there is none."""
+    wide = len(blocks[0])
+    most = MOST + 1 if width >= WIDTH else 4
+    room = max(abreast(width, COLUMNS[task]), -(-wide // -(-wide // most)))
+    together = max(1, room // wide)
+    rows = []
+    for line in pages(blocks, together):
+        columns = [column for block in line for column in block]
+        for some in pages(columns, room):
+            rows += [[column[i] for column in some] for i in range(len(some[0]))]
+    return rows, min(room, wide * min(together, len(blocks)))
+
+
+def _height(blocks: list[list[list[Picture]]], task: str, width: float) -> float:
+    return mosaic_height(*_arranged(blocks, task, width), width)
+
+
+def _agreement(tables: Tables) -> str:
+    table = tables["table"]
     best, worst = table.loc[table.agreement.idxmax()], table.loc[table.agreement.idxmin()]
-    what = {"classification": "cells", "segmentation": "pixels", "detection": "boxes"}[experiment.task]
-    text = (
+    what = {"classification": "cells", "segmentation": "pixels", "detection": "boxes"}[tables["task"]]
+    return (
         f"Agreement with the truth in the parts shown: {worst.agreement:.0%} ({worst.model} in {worst.framework}, "
         f"{worst.scene}) to {best.agreement:.0%} ({best.model} in {best.framework}, {best.scene}) of the {what}."
     )
-    errors = (
-        " Below each prediction its errors, in red."
-        if experiment.task != "detection"
-        else " Boxes in the colour of their class, only those above the score shown in precision and recall."
-    )
-    return Figure(
-        name=f"maps_{name}" + (f"_{models[0]}" if alone else ""),
-        section=name,
-        title="Predictions beside the truth" + (f": {models[0]}" if alone else ""),
-        caption=(
-            f"Test scenes {', '.join(dict.fromkeys(table.scene))}, the middle {SIDE[experiment.task]} pixels of each, "
-            f"first seed.{errors} {text}"
-        ),
-        alt=f"Test scenes with truth and predictions side by side. {text}",
-        draw=lambda: _draw(blocks, models, experiment),
-        table=table,
-    )
 
 
-def _of_pictures(experiment: Experiment) -> bool:
+def of_pictures(experiment: Experiment) -> bool:
+    """Whether every scene is one picture of one class, as in EuroSAT."""
     return all(s.class_name is not None for s in experiment.scenes.values())
 
 
@@ -103,8 +143,8 @@ def _image(experiment: Experiment, region: Region) -> np.ndarray:
 class Block:
     """One scene: columns of panels, first the scene itself, then one per model and framework."""
 
-    scene: list[Panel]
-    made: dict[tuple[str, str], list[Panel]]
+    scene: list[Picture]
+    made: dict[tuple[str, str], list[Picture]]
 
 
 def _land(
@@ -133,20 +173,20 @@ def _land(
     return blocks, pd.DataFrame(rows)
 
 
-def _scene(experiment: Experiment, region: Region, truth: np.ndarray) -> list[Panel]:
+def _scene(experiment: Experiment, region: Region, truth: np.ndarray) -> list[Picture]:
     return [
-        Panel(_image(experiment, region), region.scene, photo=True),
-        Panel(classes_picture(truth, experiment.colors), "truth"),
+        Picture(_image(experiment, region), region.scene, photo=True),
+        Picture(classes_picture(truth, experiment.colors), "truth"),
     ]
 
 
 def _found(
     experiment: Experiment, key: tuple[str, str], found: np.ndarray, wrong: np.ndarray, agreement: float
-) -> list[Panel]:
+) -> list[Picture]:
     """The prediction, and its errors below: `wrong` is 1, right 0, no label 255."""
     return [
-        Panel(classes_picture(found, experiment.colors), " · ".join(key)),
-        Panel(
+        Picture(classes_picture(found, experiment.colors), "\n".join(key)),
+        Picture(
             classes_picture(wrong.astype(np.uint8), np.array([RIGHT, WRONG], np.uint8)), f"{1 - agreement:.1%} wrong"
         ),
     ]
@@ -216,7 +256,7 @@ def _boxes(
         boxes, index = labels.boxes_in(features.boxes, window, min_share=0.5)
         image = _image(experiment, region)
         marked = tuple((b, colors[c]) for b, c in zip(boxes, features.class_ids[index]))
-        block = Block([Panel(image, f"{region.scene}, truth", marked, photo=True)], {})
+        block = Block([Picture(image, f"{region.scene}, truth", marked, photo=True)], {})
         for key, predictions in made.items():
             a = predictions.arrays
             shown = (a["box_scene"] == predictions.scenes.index(region.scene)) & (
@@ -225,7 +265,7 @@ def _boxes(
             found, kept = labels.boxes_in(a["boxes"][shown], window, min_share=0.5)
             classes = a["box_class"][shown][kept]
             marked = tuple((b, colors[c]) for b, c in zip(found, classes))
-            block.made[key] = [Panel(image, " · ".join(key), marked, photo=True)]
+            block.made[key] = [Picture(image, "\n".join(key), marked, photo=True)]
             agreement = _matched(boxes, features.class_ids[index], found, classes)
             counts = {"truth": len(boxes), "found": len(found), "agreement": agreement}
             rows.append({"scene": region.scene, "model": key[0], "framework": key[1], **counts})
@@ -241,58 +281,3 @@ def _matched(truth: np.ndarray, truth_class: np.ndarray, found: np.ndarray, foun
         return 0.0
     overlap = iou(truth, found) * (truth_class[:, None] == found_class)
     return float((overlap.max(axis=1) >= 0.5).mean())
-
-
-def _mistakes(name: str, experiment: Experiment, made: dict[tuple[str, str], Predictions]) -> Iterator[Figure]:
-    """The wrong pictures with the highest scores, of the first model in the first framework."""
-    (model, framework), predictions = next(iter(made.items()))
-    scores = predictions.arrays["scores"]
-    ids = [predictions.scenes[i] for i in predictions.arrays["cells"][:, 0]]
-    truth = np.array([experiment.classes.index(experiment.scenes[i].class_name) for i in ids])
-    found = scores.argmax(1)
-    wrong = np.flatnonzero(found != truth)
-    worst = wrong[np.argsort(-scores[wrong, found[wrong]], kind="stable")][:MISTAKES]
-    if not len(worst):
-        return
-    table = pd.DataFrame(
-        {
-            "scene": [ids[i] for i in worst],
-            "truth": [experiment.classes[truth[i]] for i in worst],
-            "prediction": [experiment.classes[found[i]] for i in worst],
-            "score": scores[worst, found[worst]],
-        }
-    )
-    text = f"{len(wrong)} of {len(ids)} test pictures are wrong."
-
-    def draw() -> plt.Figure:
-        panels = []
-        for row in table.itertuples():
-            scene = experiment.scenes[row.scene]
-            pixels = tile.Raster(scene.images).read(np.array([[0, 0, scene.rows, scene.cols]], np.int64))[0]
-            title = f"{row.truth}\n→ {row.prediction} {row.score:.2f}"
-            panels.append(Panel(picture(pixels, *experiment.stretch()), title, photo=True))
-        return draw_panels(list(pages(panels, 6)), 6)
-
-    yield Figure(
-        name=f"mistakes_{name}",
-        section=name,
-        title="The worst mistakes",
-        caption=(
-            f"Test pictures that {model} in {framework} gets wrong with the highest score: truth, then prediction and "
-            f"score. {text}"
-        ),
-        alt=f"Wrongly classified test pictures. {text}",
-        draw=draw,
-        table=table,
-    )
-
-
-def _draw(blocks: list[Block], models: list[str], experiment: Experiment) -> plt.Figure:
-    """Scenes side by side as far as there is room, each with its predictions beside it."""
-    columns = [[block.scene, *(p for (model, _), p in block.made.items() if model in models)] for block in blocks]
-    wide = len(columns[0])
-    abreast = max(1, COLUMNS[experiment.task] // wide)
-    rows = []
-    for line in pages(columns, abreast):
-        rows += [[column[i] for block in line for column in block] for i in range(len(columns[0][0]))]
-    return draw_panels(rows, min(abreast, len(blocks)) * wide, classes=(experiment.classes, experiment.colors))

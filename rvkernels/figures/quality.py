@@ -8,36 +8,63 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from rvkernels.figures import GRAY, MARKERS, WIDTH, Figure, metric_name, shade
+from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, metric_name, shade
 from rvkernels.results import Results
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def select(results: Results) -> Iterator[Selection]:
     table = pd.concat([_table(results, name) for name in results.experiments], ignore_index=True)
-    several = results.runs.groupby(["experiment", "model", "framework"]).seed.nunique().max() > 1
-    lines = []
-    for name in results.experiments:
+    panels = []
+    for name, experiment in results.experiments.items():
         rows = table[table.experiment == name]
+        tables = {"table": rows, "models": experiment.models}
+        panels.append(Panel(tables, 0.75 + 0.26 * (1 + max(2, len(_groups(rows)))), f"{name} ({experiment.task})"))
+    yield Selection("quality", "Results", "Quality on the test split", {"table": table}, panels)
+
+
+def caption(tables: Tables) -> str:
+    table = tables["table"]
+    seeds = table[table.model != "baseline"].groupby(["experiment", "model", "framework"]).seed.nunique().max()
+    bars = " Lines span the 95 % t interval of the mean over seeds." if seeds > 1 else ""
+    return f"Each dot is one run (one seed); the dashed line is the logistic-regression baseline.{bars} {_told(tables)}"
+
+
+def alt(tables: Tables) -> str:
+    return f"Dot plot of the main metric of every run beside the baseline. {_told(tables)}"
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    rows, groups = tables["table"], _groups(tables["table"])
+    for y, (model, framework) in enumerate(groups):
+        these = rows[(rows.model == model) & (rows.framework == framework)]
+        place = tables["models"].index(model)
+        color = shade(framework, place)
+        if these.low.notna().all():
+            ax.plot([these.low.iloc[0], these.high.iloc[0]], [y, y], color=color, linewidth=2.2, alpha=0.6)
+        marker = MARKERS[place % len(MARKERS)]
+        ax.plot(these["value"], np.full(len(these), y), marker, color=color, markersize=5.5, mec="white", mew=0.6)
+    base = rows[rows.model == "baseline"]["value"].mean()
+    ax.axvline(base, color=GRAY, linestyle="--", linewidth=1.2)
+    if np.isfinite(base):
+        ax.annotate(
+            f"baseline {base:.2f}", (base, -0.85), (3, 0), textcoords="offset points", fontsize=7.5, va="center"
+        )
+    ax.set_yticks(range(len(groups)), [f"{m} · {f}" for m, f in groups])
+    ax.set_ylim(len(groups) - 0.4, -1.2)
+    ax.set_xlim(0, 1)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(f"{metric_name(rows.metric.iloc[0])}, test split")
+
+
+def _told(tables: Tables) -> str:
+    lines = []
+    for name, rows in tables["table"].groupby("experiment", sort=False):
         means = rows[rows.model != "baseline"].groupby(["model", "framework"])["value"].mean()
         low, high = f"{means.min():.3f}", f"{means.max():.3f}"
         base = rows[rows.model == "baseline"]["value"].mean()
-        lines.append(
-            f"{name}: {metric_name(rows.metric.iloc[0])} {low if low == high else f'{low} to {high}'}, the baseline "
-            f"{base:.3f}."
-        )
-    bars = " Lines span the 95 % t interval over seeds." if several else ""
-    yield Figure(
-        name="quality",
-        section="Results",
-        title="Quality on the test split",
-        caption="Each dot is one run (one seed); the dashed line is the logistic-regression baseline."
-        + bars
-        + " "
-        + " ".join(lines),
-        alt="Dot plot of the main metric of every run beside the baseline. " + " ".join(lines),
-        draw=lambda: _draw(results, table),
-        table=table,
-    )
+        reach = low if low == high else f"{low} to {high}"
+        lines.append(f"{name}: {metric_name(rows.metric.iloc[0])} {reach}, the baseline {base:.3f}.")
+    return " ".join(lines)
 
 
 def _table(results: Results, name: str) -> pd.DataFrame:
@@ -48,53 +75,6 @@ def _table(results: Results, name: str) -> pd.DataFrame:
     return table.merge(summary[["model", "framework", "low", "high"]], on=["model", "framework"], how="left")
 
 
-def _draw(results: Results, table: pd.DataFrame) -> plt.Figure:
-    names = list(results.experiments)
-    groups = {n: _groups(table[table.experiment == n]) for n in names}
-    heights = [max(2, len(g)) for g in groups.values()]
-    figure, axes = plt.subplots(
-        len(names),
-        1,
-        figsize=(WIDTH, 0.75 + 0.36 * sum(heights) + 0.42 * len(names)),
-        height_ratios=heights,
-        squeeze=False,
-    )
-    for ax, name in zip(axes[:, 0], names):
-        rows = table[table.experiment == name]
-        for y, (model, framework) in enumerate(groups[name]):
-            these = rows[(rows.model == model) & (rows.framework == framework)]
-            index = results.model_index(name, model)
-            color = shade(framework, index)
-            if these.low.notna().all():
-                ax.plot([these.low.iloc[0], these.high.iloc[0]], [y, y], color=color, linewidth=2.2, alpha=0.6)
-            ax.plot(
-                these["value"],
-                np.full(len(these), y),
-                MARKERS[index % len(MARKERS)],
-                color=color,
-                markersize=5.5,
-                mec="white",
-                mew=0.6,
-            )
-        base = rows[rows.model == "baseline"]["value"].mean()
-        ax.axvline(base, color=GRAY, linestyle="--", linewidth=1.2)
-        ax.annotate(
-            f"baseline {base:.2f}",
-            (base, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, 1),
-            textcoords="offset points",
-            fontsize=7.5,
-            color=GRAY,
-        )
-        ax.set_yticks(range(len(groups[name])), [f"{m} · {f}" for m, f in groups[name]])
-        ax.set_ylim(len(groups[name]) - 0.4, -0.6)
-        ax.set_xlim(0, 1)
-        ax.grid(axis="y", visible=False)
-        ax.set_title(f"{name} ({results.experiments[name].task})", pad=12)
-        ax.set_xlabel(f"{metric_name(rows.metric.iloc[0])}, test split")
-    return figure
-
-
 def _groups(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(dict.fromkeys(zip(rows[rows.model != "baseline"].model, rows[rows.model != "baseline"].framework)))
+    networks = rows[rows.model != "baseline"]
+    return list(dict.fromkeys(zip(networks.model, networks.framework)))

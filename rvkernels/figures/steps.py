@@ -8,13 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from rvkernels.figures import WIDTH, Figure, shade
+from rvkernels.figures import Panel, Selection, Tables, shade
 from rvkernels.results import Results
 
 QUANTILES = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def select(results: Results) -> Iterator[Selection]:
     table = pd.DataFrame(
         [
             {"experiment": name, "model": model, "framework": framework, **_distribution(results, runs)}
@@ -22,20 +22,47 @@ def figures(results: Results) -> Iterator[Figure]:
             for (model, framework), runs in results.runs_of(name).groupby(["model", "framework"], sort=False)
         ]
     )
-    spread = (table.p95 / table["median"]).max()
-    text = f"The 95th percentile is at most {spread:.2f} times the median."
-    yield Figure(
-        name="steps",
-        section="Frameworks" if results.several_frameworks else "Results",
-        title="Time of a training step",
-        caption=(
-            "Boxes span the middle half of all steps of all seeds, whiskers 90 % of them, the line and the number are "
-            f"the median. The first steps after a start, which warm up, are left out. {text}"
-        ),
-        alt=f"Box plots of the time of a training step per model and framework. {text}",
-        draw=lambda: _draw(results, table),
-        table=table,
+    panels = [
+        Panel(
+            {"table": rows, "place": results.model_index(experiment, model)},
+            0.6 + 0.28 * len(rows),
+            f"{experiment} · {model}",
+        )
+        for (experiment, model), rows in table.groupby(["experiment", "model"], sort=False)
+    ]
+    yield Selection("steps", "Time", "Time of a training step", {"table": table}, panels)
+
+
+def caption(tables: Tables) -> str:
+    return (
+        "Boxes span the middle half of all steps of all seeds, whiskers 90 % of them, the line and the number are the "
+        f"median. The first steps after a start, which warm up, are left out. {_spread(tables)}"
     )
+
+
+def alt(tables: Tables) -> str:
+    return f"Box plots of the time of a training step per model and framework. {_spread(tables)}"
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    rows = tables["table"]
+    for y, row in enumerate(rows.itertuples()):
+        color = shade(row.framework, tables["place"])
+        ax.plot([row.p05, row.p95], [y, y], color=color, linewidth=1.2)
+        ax.barh(y, row.p75 - row.p25, left=row.p25, height=0.56, color=color, alpha=0.35, edgecolor=color)
+        ax.plot([row.median, row.median], [y - 0.28, y + 0.28], color=color, linewidth=2)
+        text = f"{row.median:.3g}"
+        ax.annotate(text, (row.p95, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+    ax.set_yticks(range(len(rows)), rows.framework)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(0, 1.15 * rows.p95.max())
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel("milliseconds per step")
+
+
+def _spread(tables: Tables) -> str:
+    table = tables["table"]
+    return f"The 95th percentile is at most {(table.p95 / table['median']).max():.2f} times the median."
 
 
 def _distribution(results: Results, runs: pd.DataFrame) -> dict[str, float]:
@@ -45,31 +72,3 @@ def _distribution(results: Results, runs: pd.DataFrame) -> dict[str, float]:
         seconds.append(steps.seconds[steps.since_start >= results.record(run)["result"].get("warmup_steps", 0)])
     every = 1000 * np.concatenate(seconds)
     return {"steps": len(every), **{name: np.quantile(every, q) for name, q in QUANTILES.items()}}
-
-
-def _draw(results: Results, table: pd.DataFrame) -> plt.Figure:
-    panels = list(table.groupby(["experiment", "model"], sort=False))
-    heights = [len(rows) for _, rows in panels]
-    figure, axes = plt.subplots(
-        len(panels),
-        1,
-        figsize=(WIDTH, 0.3 * sum(heights) + 0.55 * len(panels)),
-        height_ratios=[h + 0.6 for h in heights],
-        squeeze=False,
-    )
-    for ax, ((experiment, model), rows) in zip(axes[:, 0], panels):
-        for y, row in enumerate(rows.itertuples()):
-            color = shade(row.framework, results.model_index(experiment, model))
-            ax.plot([row.p05, row.p95], [y, y], color=color, linewidth=1.2)
-            ax.barh(y, row.p75 - row.p25, left=row.p25, height=0.56, color=color, alpha=0.35, edgecolor=color)
-            ax.plot([row.median, row.median], [y - 0.28, y + 0.28], color=color, linewidth=2)
-            ax.annotate(
-                f"{row.median:.3g}", (row.p95, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5
-            )
-        ax.set_yticks(range(len(rows)), rows.framework)
-        ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_xlim(0, 1.12 * rows.p95.max())
-        ax.grid(axis="y", visible=False)
-        ax.set_title(f"{experiment} · {model}")
-    axes[-1, 0].set_xlabel("milliseconds per step")
-    return figure
