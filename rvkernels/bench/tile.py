@@ -1,8 +1,8 @@
 """Chips of 256 x 256 x 4 out of GeoTIFF files, opened afresh each time: sliding by 128, and at random places.
 
-Chips are NHWC here and in tifffile, NCHW in GDAL and rasterio, where that is cheaper for them. All are written to one
-array of the whole size, which is reused. Raster Vision and torchgeo are not among the peers: their readers deliver 54
-to 108 such chips a second, a thirtieth of GDAL's (Raster Vision 0.31 and torchgeo 0.8 on another machine).
+Chips are NHWC here, in tifffile and in Raster Vision, NCHW in the others, where that is cheaper for them. All are
+written to one array of the whole size, which is reused. Raster Vision's and torchgeo's readers deliver some dozens of
+chips a second, hence a case of their own with few windows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,21 @@ SMALL_CACHE_MB = 16
 COMPARED = 60  # chips of a result that are compared
 
 
+def same_chips(ours: np.ndarray, theirs: Any) -> None:
+    np.testing.assert_array_equal(ours, theirs)
+
+
+WINDOWED = (
+    Peer("GDAL ReadAsArray", "gdal:chips", check=same_chips),
+    Peer("rasterio", "rasterio:chips", check=same_chips),
+)
+WHOLE = (Peer("tifffile imread", "tifffile:chips", check=same_chips),)
+PROJECTS = (
+    Peer("Raster Vision", "rastervision:chips", check=same_chips),
+    Peer("torchgeo", "torchgeo:chips", check=same_chips),
+)
+
+
 def cases(scene: Scene, quick: bool) -> list[Case]:
     corners = [np.arange(0, extent - SIZE + 1, STRIDE) for extent in (scene.rows, scene.cols)]
     sliding = _windows(np.stack(np.meshgrid(*corners, indexing="ij"), -1).reshape(-1, 2))
@@ -37,6 +52,7 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
         predicted(f"{len(random):,} random", random, whole=False),
         predicted(f"{len(random):,} random, {SMALL_CACHE_MB} MB cache", random, whole=False, cache_mb=SMALL_CACHE_MB),
         predicted(f"{len(random):,} random, one by one", random, whole=False, ours=run_one_by_one),
+        predicted("a row of windows, readers of other projects", sliding[: len(corners[1])], peers=PROJECTS),
     ]
     return found
 
@@ -56,26 +72,21 @@ def _case(
     floor: Peer | None = None,
     cache_mb: int | None = None,
     ours: Callable | None = None,
+    peers: tuple[Peer, ...] = (),
 ) -> Case:
-    """`whole`: the windows cover the scene, so that peers may as well read all of it at once."""
+    """`whole`: the windows cover the scene, so that peers may as well read all of it at once. `peers`: others instead."""
     path = scene.path(encoding)
     inputs: dict[str, Any] = {"path": path, "windows": windows, "image": scene.image, "cache_mb": cache_mb}
     inputs["compared"] = np.unique(np.linspace(0, len(windows) - 1, COMPARED).astype(np.int64))
     if blocks:
         inputs["offsets"], inputs["sizes"] = scene.blocks(encoding)
-    peers = [
-        Peer("GDAL ReadAsArray", "gdal:chips", check=same_chips),
-        Peer("rasterio", "rasterio:chips", check=same_chips),
-    ]
-    if whole:
-        peers.append(Peer("tifffile imread", "tifffile:chips", check=same_chips))
     return Case(
         kernel="tile",
         name=name,
         inputs=inputs,
         ours=ours or run_chips,
         check=chips_of_the_scene,
-        peers=tuple(peers),
+        peers=peers or (WINDOWED + WHOLE if whole else WINDOWED),
         floor=floor,
     )
 
@@ -108,7 +119,3 @@ def run_one_by_one(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
 def chips_of_the_scene(inputs: Inputs, chips: np.ndarray) -> None:
     for chip, (row, col, rows, cols) in zip(chips, inputs["windows"][inputs["compared"]]):
         np.testing.assert_array_equal(chip, inputs["image"][row : row + rows, col : col + cols])
-
-
-def same_chips(ours: np.ndarray, theirs: Any) -> None:
-    np.testing.assert_array_equal(ours, theirs)
