@@ -74,7 +74,7 @@ def _case(
     ours: Callable | None = None,
     peers: tuple[Peer, ...] = (),
 ) -> Case:
-    """`whole`: the windows cover the scene, so that peers may as well read all of it at once. `peers`: others instead."""
+    """`whole`: the windows cover the scene, so that peers may as well read all of it. `peers`: others instead."""
     path = scene.path(encoding)
     inputs: dict[str, Any] = {"path": path, "windows": windows, "image": scene.image, "cache_mb": cache_mb}
     inputs["compared"] = np.unique(np.linspace(0, len(windows) - 1, COMPARED).astype(np.int64))

@@ -4,7 +4,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import rastervision.core as rastervision_core
 from rastervision.core.box import Box
 from rastervision.core.data import RasterioSource
 

@@ -9,7 +9,7 @@ from torchgeo.datasets import RasterDataset
 
 
 def chips(inputs, threads):
-    """Windows into arrays (bands, rows, cols); each thread has a dataset, open files kept, and a part of the windows."""
+    """Windows into arrays (bands, rows, cols); each thread has a dataset and a part of the windows."""
     windows = inputs["windows"]
     rows, cols = (int(v) for v in windows[0, 2:])
     out = np.empty((len(windows), inputs["image"].shape[2], rows, cols), np.uint8)
