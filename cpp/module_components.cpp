@@ -24,18 +24,18 @@ py::tuple components(const py::object& labels, const py::object& background, boo
   auto o = rvk::checked<int32_t>(out, "out", 2, true);
   const bool any = !background.is_none();
   const rvk::LabelRaster<T> raster{l.data(), l.shape(0), l.shape(1), any, any ? background.cast<T>() : T{0}};
-  const rvk::RegionRules rules{diagonal, min_area, statistics, most_pieces};
+  const rvk::RegionRules rules{diagonal, min_area, most_pieces};
   int32_t* o_data = o.mutable_data();
-  rvk::Regions found;
+  rvk::Numbered found;
   {
     py::gil_scoped_release release;
-    found = rvk::find_regions(raster, rules, threads);
-    rvk::write_regions(found, o_data, threads);
+    found = rvk::number_regions(raster, rules, statistics, o_data, threads);
   }
   const auto& s = found.statistics;
   using S = RegionStatistics;
   py::array_t<T> value(static_cast<py::ssize_t>(s.size()));
-  for (size_t i = 0; i < s.size(); ++i) value.mutable_data()[i] = raster.data[s[i].top * raster.cols + s[i].first];
+  T* value_data = value.mutable_data();
+  for (size_t i = 0; i < s.size(); ++i) value_data[i] = raster.data[s[i].top * raster.cols + s[i].first];
   return py::make_tuple(found.count, columns<int64_t>(s, &S::area),
                         columns<int32_t>(s, &S::top, &S::left, &S::bottom, &S::right),
                         columns<int64_t>(s, &S::row_sum, &S::col_sum), value);

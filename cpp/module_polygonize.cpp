@@ -28,7 +28,7 @@ py::tuple polygonize(const py::object& labels, const py::object& background, boo
   auto l = rvk::checked<T>(labels, "labels", 2);
   const bool any = !background.is_none();
   const rvk::LabelRaster<T> raster{l.data(), l.shape(0), l.shape(1), any, any ? background.cast<T>() : T{0}};
-  const rvk::RegionRules rules{diagonal, min_area, false, most_pieces};
+  const rvk::RegionRules rules{diagonal, min_area, most_pieces};
   const auto found = [&] {
     py::gil_scoped_release release;
     return rvk::Polygonizer(raster, rules, threads);

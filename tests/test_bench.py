@@ -97,7 +97,7 @@ def case(*peers, check=twice, **more):
 
 
 class Clock:
-    """In the place of the module `time`: a clock that goes on by a tick with each look at it, and when it is told to."""
+    """In the place of the module `time`: goes on by a tick with each look at it, and when it is told to sleep."""
 
     def __init__(self):
         self.now = 0.0

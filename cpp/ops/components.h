@@ -28,9 +28,8 @@ struct LabelRaster {
 };
 
 struct RegionRules {
-  bool diagonal = false;   // 8 neighbours instead of 4
-  int64_t min_area = 1;    // pixels
-  bool statistics = true;  // fill Regions::statistics
+  bool diagonal = false;  // 8 neighbours instead of 4
+  int64_t min_area = 1;   // pixels
   // More pieces than this are refused (std::length_error), so that numbers fit in 32 bits. A piece is what the scan
   // from the top takes for a region before it meets where pieces join.
   int64_t most_pieces = std::numeric_limits<int32_t>::max();
@@ -56,7 +55,11 @@ struct Regions {
   std::vector<int32_t> x;          // run k covers columns [x[2 k], x[2 k + 1])
   std::vector<int32_t> region;     // of each run, from 0, or kNoRegion when it is smaller than min_area
   int32_t count = 0;
-  std::vector<RegionStatistics> statistics;  // of each region
+};
+
+struct Numbered {
+  int32_t count = 0;
+  std::vector<RegionStatistics> statistics;  // of each region, or none
 };
 
 // Rows of a piece of work: about a million pixels, so that a chip is one piece.
@@ -83,7 +86,10 @@ inline void for_touching(const int32_t* above, int64_t n_above, const int32_t* b
 template <typename T>
 Regions find_regions(const LabelRaster<T>& labels, const RegionRules& rules, int threads);
 
-// out (rows, cols): number of the region + 1, or 0.
-void write_regions(const Regions& regions, int32_t* out, int threads);
+// out (rows, cols): number of the region + 1, or 0. Where a raster is so rich in runs that keeping them costs more than
+// finding them again, `out` holds on the way what is known of them.
+template <typename T>
+Numbered number_regions(const LabelRaster<T>& labels, const RegionRules& rules, bool statistics, int32_t* out,
+                        int threads);
 
 }  // namespace rvk

@@ -12,16 +12,11 @@ namespace {
 
 constexpr int64_t kChains = 1024;  // chains per piece of work
 
-RegionRules without_statistics(RegionRules rules) {
-  rules.statistics = false;
-  return rules;
-}
-
 }  // namespace
 
 template <typename T>
 Polygonizer::Polygonizer(const LabelRaster<T>& labels, const RegionRules& rules, int threads)
-    : regions_(find_regions(labels, without_statistics(rules), threads)) {
+    : regions_(find_regions(labels, rules, threads)) {
   const int64_t most_runs = rules.most_pieces / 2;
   if (regions_.row_start.back() > most_runs)
     throw std::length_error("labels: more than " + std::to_string(most_runs) +

@@ -22,8 +22,8 @@ namespace rvk {
 
 class Polygonizer {
  public:
-  // Finds the rings. T is uint8_t or int32_t; statistics are left out whatever the rules say. std::length_error also
-  // for more runs than half of rules.most_pieces: both sides of every run have a number.
+  // Finds the rings. T is uint8_t or int32_t. std::length_error also for more runs than half of rules.most_pieces: both
+  // sides of every run have a number.
   template <typename T>
   Polygonizer(const LabelRaster<T>& labels, const RegionRules& rules, int threads);
 

@@ -1,4 +1,8 @@
-"""Connected components of the scene's buildings: a fifth of the pixels, half as many components as buildings."""
+"""Connected components of the scene's buildings: a fifth of the pixels, half as many components as buildings.
+
+And of textures, as many runs of one pixel as there can be, that are regular (a checkerboard) or not (noise): the worst
+that a mask can be for an algorithm by runs.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from rvkernels.ops.components import Components, components
 from rvkernels.ops.rasterize import POLYGON, Geometries, rasterize
 from rvkernels.raster import describe
 
+TEXTURE = 4096  # rows and columns
 CHECKED = 256  # rows and columns: the reference looks at pixel by pixel
 
 
@@ -31,38 +36,38 @@ def buildings(scene: Scene) -> np.ndarray:
 
 def cases(scene: Scene, quick: bool) -> list[Case]:
     mask = (buildings(scene) > 0).view(np.uint8)
-    floor = Peer("read uint8, write int32", "numpy:widen")
+    side = TEXTURE // (4 if quick else 1)
+    checkers = (np.indices((side, side)).sum(0) % 2).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 2, (side, side), np.uint8)
+    peers = (
+        Peer("cc3d", "cc3d:components", check=same_components),
+        Peer("OpenCV SAUF", "opencv:components_sauf", check=same_components),
+        Peer("OpenCV BBDT", "opencv:components_bbdt", check=same_components),
+        Peer("OpenCV Spaghetti", "opencv:components_spaghetti", check=same_components),
+        Peer("SciPy", "scipy:components", check=same_components),
+    )
+    with_statistics = (
+        Peer("OpenCV with statistics", "opencv:components_with_statistics", check=same_components),
+        Peer("cc3d with statistics", "cc3d:components_with_statistics", check=same_components),
+    )
     return [
-        Case(
-            kernel="components",
-            name=f"buildings, {connectivity} neighbours",
-            inputs={"mask": mask, "connectivity": connectivity, "statistics": False},
-            ours=run_components,
-            check=part_as_reference,
-            peers=(
-                Peer("cc3d", "cc3d:components", check=same_components),
-                Peer("OpenCV SAUF", "opencv:components_sauf", check=same_components),
-                Peer("OpenCV BBDT", "opencv:components_bbdt", check=same_components),
-                Peer("OpenCV Spaghetti", "opencv:components_spaghetti", check=same_components),
-                Peer("SciPy", "scipy:components", check=same_components),
-            ),
-            floor=floor,
-        )
-        for connectivity in (4, 8)
-    ] + [
-        Case(
-            kernel="components",
-            name="buildings, 4 neighbours, area and box",
-            inputs={"mask": mask, "connectivity": 4, "statistics": True},
-            ours=run_components,
-            check=part_as_reference,
-            peers=(
-                Peer("OpenCV with statistics", "opencv:components_with_statistics", check=same_components),
-                Peer("cc3d with statistics", "cc3d:components_with_statistics", check=same_components),
-            ),
-            floor=floor,
-        )
+        *(_case("buildings", mask, connectivity, peers) for connectivity in (4, 8)),
+        _case("buildings", mask, 4, with_statistics, statistics=True),
+        *(_case("checkerboard", checkers, connectivity, peers) for connectivity in (4, 8)),
+        *(_case("noise", noise, connectivity, peers) for connectivity in (4, 8)),
     ]
+
+
+def _case(name: str, mask: np.ndarray, connectivity: int, peers: tuple[Peer, ...], statistics: bool = False) -> Case:
+    return Case(
+        kernel="components",
+        name=f"{name}, {connectivity} neighbours" + (", area and box" if statistics else ""),
+        inputs={"mask": mask, "connectivity": connectivity, "statistics": statistics},
+        ours=run_components,
+        check=part_as_reference,
+        peers=peers,
+        floor=Peer("read uint8, write int32", "numpy:widen"),
+    )
 
 
 def run_components(inputs: Inputs, threads: int) -> Callable[[], Components]:

@@ -52,16 +52,21 @@ def many_strips(kind):
     return comb
 
 
+def in_order(labels, count):
+    """Labels from 1, numbered in the order of their first pixels."""
+    first = np.empty(count + 1, np.int64)
+    first[labels.ravel()[::-1]] = np.arange(labels.size)[::-1]  # the first pixel is written last
+    number = np.zeros(count + 1, np.int32)
+    number[1 + np.argsort(first[1:])] = np.arange(1, count + 1)
+    return number[labels]
+
+
 @pytest.mark.parametrize("kind", ["noise", "blobs", "comb"])
 @pytest.mark.parametrize("connectivity", [4, 8])
 def test_strips_join_as_scipy_labels(kind, connectivity):
     mask = many_strips(kind)
     want, count = by_scipy(mask, connectivity)
-    first = np.empty(count + 1, np.int64)
-    first[want.ravel()[::-1]] = np.arange(want.size)[::-1]  # the first pixel is written last
-    number = np.zeros(count + 1, np.int32)
-    number[1 + np.argsort(first[1:])] = np.arange(1, count + 1)
-    want = number[want]
+    want = in_order(want, count)
     boxes = [(s[0].start, s[1].start, s[0].stop, s[1].stop) for s in ndimage.find_objects(want)]
     for threads in (1, 3):
         got = components(mask, connectivity=connectivity, statistics=True, threads=threads)
@@ -69,6 +74,25 @@ def test_strips_join_as_scipy_labels(kind, connectivity):
         np.testing.assert_array_equal(got.labels, want)
         assert (got.statistics.area == np.bincount(want.ravel())[1:]).all()
         assert (got.statistics.box == boxes).all()
+
+
+@pytest.mark.parametrize("background", [0, None])
+@pytest.mark.parametrize(("rows", "cols", "smooth"), [(1100, 1000, 500), (3000, 129, 0), (9000, 64, 0), (40000, 7, 0)])
+def test_more_runs_than_are_kept(rows, cols, smooth, background):
+    """Of classes that adjoin; where it begins smooth, the first runs are kept and the others found again."""
+    labels = np.random.default_rng(0).integers(0, 4, (rows, cols), np.uint8)
+    labels[:smooth] = 1
+    want, count = np.zeros((rows, cols), np.int64), 0
+    for value in range(4):
+        if value != background:
+            mine, more = by_scipy(labels == value, 4)
+            want, count = want + np.where(mine, mine + count, 0), count + more
+    got = components(labels, background=background, statistics=True)
+    np.testing.assert_array_equal(got.labels, in_order(want, count))
+    assert (got.statistics.area == np.bincount(got.labels.ravel(), minlength=count + 1)[1:]).all()
+    few = components(labels.astype(np.int32), background=background, min_area=3)
+    area = np.concatenate([[0], got.statistics.area])[got.labels]
+    np.testing.assert_array_equal(few.labels > 0, area >= 3)
 
 
 @given(
