@@ -1,13 +1,17 @@
 // Threads for a kernel: parallel(n, threads, f) calls f(begin, end) on disjoint ranges that cover [0, n).
 #pragma once
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
-#include <vector>
 
 namespace rvk {
 
@@ -17,8 +21,75 @@ inline int thread_count(int threads) {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+namespace parallel_detail {
+
+// One call of parallel(). Threads that come after it has ended, and find it closed, keep no more of it than this.
+struct Call {
+  explicit Call(int64_t n) : pieces(n) {}
+
+  const int64_t pieces;
+  std::atomic<int64_t> next{0};
+  std::mutex lock;
+  std::condition_variable left;
+  int working = 0;
+  bool closed = false;
+  std::exception_ptr error;
+
+  bool enter() {
+    const std::lock_guard<std::mutex> hold(lock);
+    if (!closed) ++working;
+    return !closed;
+  }
+
+  void leave() {
+    const std::lock_guard<std::mutex> hold(lock);
+    if (--working == 0) left.notify_all();
+  }
+
+  void close() {
+    std::unique_lock<std::mutex> hold(lock);
+    closed = true;
+    left.wait(hold, [this] { return working == 0; });
+  }
+
+  void fail() {
+    next.store(pieces);
+    const std::lock_guard<std::mutex> hold(lock);
+    if (!error) error = std::current_exception();
+  }
+};
+
+// Threads that were started and have not got a core yet. A child process has none of its parent's.
+inline std::atomic<int>& waiting() {
+  static std::atomic<int> count{0};
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { waiting().store(0); });
+  (void)registered;
+  return count;
+}
+
+// False when the system has no thread left.
+template <typename F>
+bool start(F&& f) {
+  waiting().fetch_add(1);
+  try {
+    std::thread([f] {
+      waiting().fetch_sub(1);
+      f();
+    }).detach();
+  } catch (const std::system_error&) {
+    waiting().fetch_sub(1);
+    return false;
+  }
+  return true;
+}
+
+}  // namespace parallel_detail
+
 // Ranges of at most `grain` items are handed out in order as threads become free, so uneven items balance. The first
-// exception thrown by f is rethrown in the caller after every thread has ended.
+// exception thrown by f is rethrown in the caller after every thread has ended its range.
+//
+// To start a thread takes 20 us, and on a busy machine it waits milliseconds for a core. So a range should be worth 20
+// us or more, and the call ends when the ranges do: for threads that have not begun by then it does not wait.
 template <typename F>
 void parallel(int64_t n, int threads, F&& f, int64_t grain = 1) {
   if (n <= 0) return;
@@ -29,29 +100,25 @@ void parallel(int64_t n, int threads, F&& f, int64_t grain = 1) {
     f(int64_t{0}, n);
     return;
   }
-  std::atomic<int64_t> next{0};
-  std::exception_ptr error;
-  std::mutex lock;
-  auto work = [&] {
-    for (;;) {
-      const int64_t piece = next.fetch_add(1);
-      if (piece >= pieces) return;
+  const auto call = std::make_shared<parallel_detail::Call>(pieces);
+  const auto work = [call, n, grain, &f] {
+    if (!call->enter()) return;
+    for (int64_t piece = call->next++; piece < call->pieces; piece = call->next++) {
       try {
         f(piece * grain, std::min(n, (piece + 1) * grain));
       } catch (...) {
-        std::lock_guard<std::mutex> hold(lock);
-        if (!error) error = std::current_exception();
-        next.store(pieces);
-        return;
+        call->fail();
       }
     }
+    call->leave();
   };
-  std::vector<std::thread> pool;
-  pool.reserve(workers - 1);
-  for (int i = 1; i < workers; ++i) pool.emplace_back(work);
+  // More that wait than these would be of no use either.
+  const int most_waiting = 4 * std::max(workers, thread_count(0));
+  for (int i = 1; i < workers && call->next < pieces && parallel_detail::waiting() < most_waiting; ++i)
+    if (!parallel_detail::start(work)) break;
   work();
-  for (auto& t : pool) t.join();
-  if (error) std::rethrow_exception(error);
+  call->close();
+  if (call->error) std::rethrow_exception(call->error);
 }
 
 }  // namespace rvk

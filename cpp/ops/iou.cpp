@@ -61,7 +61,7 @@ void iou(const float* a, int64_t n, const float* b, int64_t m, float* out, int t
         }
         if (large) stream_end();
       },
-      1 + (1 << 16) / (m + 1));
+      1 + (1 << 18) / (m + 1));
 }
 
 }  // namespace rvk

@@ -50,7 +50,7 @@ void normalize(const Pixels& images, int64_t n, int64_t pixels, int64_t bands, c
         }
         finish_streams();
       },
-      8);
+      32);
 }
 
 }  // namespace rvk

@@ -12,7 +12,8 @@ namespace rvk {
 
 namespace {
 
-constexpr int64_t kGrain = 1 << 14;  // words a thread takes at a time; a multiple of the 128 words made at once
+constexpr int64_t kChunk = 1 << 14;     // words of a buffer
+constexpr int64_t kGrain = 4 * kChunk;  // words a thread takes at a time; a multiple of the 128 words made at once
 
 // words[i] = number begin + i of the stream, for i < count; begin is a multiple of 4.
 void fill_words(const Stream& s, int64_t begin, int64_t count, uint32_t* words) {
@@ -57,9 +58,9 @@ void philox_uniform(const Stream& stream, int64_t count, float* values, int thre
   parallel(
       count, threads,
       [&](int64_t begin, int64_t end) {
-        std::vector<uint32_t> words(static_cast<size_t>(std::min(kGrain, end - begin)));
-        for (int64_t at = begin; at < end; at += kGrain) {
-          const int64_t n = std::min(kGrain, end - at);
+        std::vector<uint32_t> words(static_cast<size_t>(std::min(kChunk, end - begin)));
+        for (int64_t at = begin; at < end; at += kChunk) {
+          const int64_t n = std::min(kChunk, end - at);
           fill_words(stream, at, n, words.data());
           for (int64_t i = 0; i < n; ++i)
             values[at + i] = static_cast<float>(words[static_cast<size_t>(i)] >> 8) * 0x1p-24f;
