@@ -262,6 +262,13 @@ struct Row {
   }
 };
 
+// How many runs a row has.
+int64_t count_runs(const RowBits& bits) {
+  int64_t runs = 0;
+  for (size_t w = 0; w < bits.changes.size(); ++w) runs += __builtin_popcountll(bits.changes[w] & bits.foreground[w]);
+  return runs;
+}
+
 // More runs of a strip than this are not kept where they can be found again: the memory that they take, which is new in
 // every call, costs more than that.
 constexpr int64_t kMostKept = int64_t{1} << 16;
@@ -492,15 +499,15 @@ void write_strip(const LabelRaster<T>& labels, const Strip& strip, const int32_t
   std::vector<int32_t> x(static_cast<size_t>(2 * cols + 2 + kSlack));
   for (int64_t r = strip.first_row + kept; r < strip.first_row + strip.rows; ++r) {
     find_bits(labels, labels.data + r * cols, bits);
-    const int64_t runs = runs_of_row(bits, cols, x.data());
     int32_t* row = out + r * cols;
-    number_runs(row, runs, numbers, 1, value);
+    number_runs(row, count_runs(bits), numbers, 1, value);
 #if defined(__x86_64__)
     if (isa() >= Isa::v4) {
       write_row_v4(bits, value, cols, row);
       continue;
     }
 #endif
+    const int64_t runs = runs_of_row(bits, cols, x.data());
     write(x.data(), runs, row);
   }
 }

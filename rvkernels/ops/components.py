@@ -65,17 +65,19 @@ def components(
     connectivity  4 or 8
     min_area      components of fewer pixels are removed: their pixels become 0, and they have no number
     statistics    also return area, box, sums for the centroid, and value of each component, from the same pass
-    out           (rows, cols) int32 to fill, or None
+    out           (rows, cols) int32 to fill, which is not `labels`, or None
 
     The algorithm: L. He, Y. Chao, K. Suzuki, A run-based two-scan labeling algorithm, IEEE Transactions on Image
     Processing 17, 2008; here in strips of rows that are joined.
-    Raises ValueError for other shapes or dtypes, for a background that the dtype does not hold, and where 2^31 or more
-    numbers would be needed on the way.
+    Raises ValueError for other shapes or dtypes, for `out` in the memory of `labels`, for a background that the dtype
+    does not hold, and where 2^31 or more numbers would be needed on the way.
     """
     check_run(kernel, threads)
     check_labels(labels, background, connectivity, min_area)
     shape = labels.shape
     out = np.empty(shape, np.int32) if out is None else check_array("out", out, "int32", shape, writeable=True)
+    if np.may_share_memory(labels, out):
+        raise ValueError("out: must not share memory with labels")
     if kernel == "reference":
         count, found = reference_components(labels, background, connectivity, min_area, out)
     else:

@@ -147,6 +147,9 @@ def test_bad_arguments():
         components(mask, min_area=0)
     with pytest.raises(ValueError, match="out: expected dtype int32"):
         components(mask, out=np.zeros((3, 4), np.int64))
+    both = np.zeros((3, 4), np.int32)
+    with pytest.raises(ValueError, match="out: must not share memory with labels"):
+        components(both, out=both)
     with pytest.raises(ValueError, match=f"labels: expected at most {MOST_SIDE}"):
         components(np.broadcast_to(np.uint8(0), (0, MOST_SIDE + 1)).copy())
     assert core().MOST_SIDE == MOST_SIDE
