@@ -221,6 +221,18 @@ def convert_weights(a: Arguments) -> None:
     convert(a.source, a.out)
 
 
+def watch(a: Arguments) -> None:
+    """show how far a study is: stages, trainings with their curves, resources, time left"""
+    if a.serve is None:
+        from rvkernels.watch import watch
+
+        watch(a.study, once=a.once, every=a.every)
+    else:
+        from rvkernels.serve import serve
+
+        serve(a.study, port=a.serve, every=a.every)
+
+
 def bench(a: Arguments) -> int:
     """time kernels against the fastest alternatives, after checking both"""
     from rvkernels.bench._run import bench
@@ -317,6 +329,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("source", type=Path, metavar="FILE", help="state_dict (.pth, .pt or .safetensors)")
     sub.add_argument("--out", type=Path, required=True, metavar="PATH", help="weights to write (.npz)")
 
+    sub = verbs.add_parser("watch", help=watch.__doc__, description=f"{watch.__doc__}; Ctrl-C ends it, not the study")
+    sub.set_defaults(call=watch)
+    sub.add_argument("study", metavar="STUDY", help="results/STUDY, or the study's file (YAML)")
+    sub.add_argument("--once", action="store_true", help="print one state and end, as where output is no terminal")
+    sub.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="between two looks; default: 2")
+    sub.add_argument(
+        "--serve", type=int, nargs="?", const=8640, metavar="PORT", help="a page on 127.0.0.1; default: 8640, 0: any"
+    )
+
     sub = verbs.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
     sub.set_defaults(call=bench)
     sub.add_argument("--quick", action="store_true", help="smaller inputs, fewer rounds: less than a minute")
@@ -342,23 +363,16 @@ def watch_workflow() -> None:
     parent = os.environ.get("RVK_PARENT")
     if not parent:
         return
-    born = _birth(int(parent))
+    from rvkernels.progress import birth
+
+    born = birth(int(parent))
 
     def watch() -> None:
-        while _birth(int(parent)) == born is not None:
+        while birth(int(parent)) == born is not None:
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watch").start()
-
-
-def _birth(process: int) -> str | None:
-    """When a process started, in the system's ticks; None when it is gone or its parent has not yet taken note."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 def main(arguments: list[str] | None = None) -> int:

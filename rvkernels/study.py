@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from rvkernels import bench_train, chip, dataset, own_model, predict, pretrained, registry, schema, split, timing, train
-from rvkernels.files import atomic
+from rvkernels.files import atomic, read_json
 from rvkernels.frameworks import check_arithmetic, complete_loss
 from rvkernels.models import OwnModel
 from rvkernels.ops import augment
@@ -93,6 +93,20 @@ class Study:
             window = {"size": experiment["chip"]["size"], **experiment["predict"]}
             experiment["predict"] = _located(where, predict.for_task, window, task)
         return cls(config, files)
+
+    @classmethod
+    def read(cls, results: str | Path) -> Study:
+        """The study whose results are in the folder results/<study>/, as the workflow last resolved it.
+
+        Raises FileNotFoundError when no study has begun there.
+        """
+        found = sorted(Path(results).glob("settings/compare-*.json"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise FileNotFoundError(f"{results}: no study has begun here; name the study file, config/STUDY.yaml")
+        settings = read_json(found[-1])
+        # An older version's study lacks settings that came later.
+        config = schema.validate(settings["study"], schema.find("config.schema.yaml"), str(found[-1]))
+        return cls(config, settings["datasets"])
 
     def tell_jobs(self) -> None:
         """Set the environment variables that `rvk` reads in the jobs that this process starts.
@@ -184,6 +198,8 @@ class Study:
         if not path.is_file():
             with atomic(path) as temporary:
                 temporary.write_text(text)
+        else:
+            path.touch()  # the newest is the one in use
         return str(path)
 
     def _settings(self, stages: tuple[str, ...], **wildcards: str) -> dict[str, object]:

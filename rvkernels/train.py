@@ -6,6 +6,7 @@ The run folder `out` holds
     best.npz      weights of the best epoch by the chosen metric, and in `meta` what is needed to predict with them
     log.csv       one line per epoch
     steps.npz     one value per step, of every start: STEP_COLUMNS
+    status.json   while it runs: how far it is, for `rvk watch`
     record.json   written last: it is there when the run is finished
 
 A run that was killed at any moment goes on from last.npz. On the CPU, with the same number of threads, it ends with the
@@ -40,7 +41,7 @@ from rvkernels.frameworks import Framework, check_arithmetic, complete_loss, com
 from rvkernels.models import Graph, OwnModel
 from rvkernels.ops import check_kernel
 from rvkernels.ops.augment import check_settings as check_augment
-from rvkernels.progress import Progress
+from rvkernels.progress import Progress, Status
 from rvkernels.record import peak_rss_mb, utc_now, write_record
 from rvkernels.schedule import check_schedule, make_schedule
 
@@ -423,6 +424,7 @@ class Run:
                 course.loss_sum += done.loss
                 course.wait_seconds += stream.waited
                 progress.add(1, f"loss {done.loss:.4g}")
+                self.status.tell("train", now=False, epoch=course.epoch + 1, step=course.step, loss=done.loss, lr=rate)
                 due = (every and course.step % every == 0) or (minutes and time.perf_counter() - saved > 60 * minutes)
                 if due and course.batch < self.steps_per_epoch:
                     course.train_seconds += time.perf_counter() - began
@@ -433,6 +435,7 @@ class Run:
     def end_epoch(self, net: Framework) -> None:
         """Validate, log, choose the best epoch, decide whether to stop, write everything."""
         course, metric = self.course, self.settings["metric"]
+        self.status.tell("validate", step=course.step)
         began = time.perf_counter()
         metrics = {name: None if math.isnan(v) else float(v) for name, v in self.validate(net).items()}
         seconds = time.perf_counter() - began
@@ -504,6 +507,7 @@ class Run:
     def finish(self) -> None:
         """Read best.npz back into a fresh model, check that it is what was measured, time it, write the record."""
         metric, course = self.settings["metric"], self.course
+        self.status.tell("finish")
         net = self.build(read_checkpoint(self.out / "best.npz").weights)
         again = self.validate(net)[metric]
         known = course.best_metrics[metric]
@@ -581,6 +585,14 @@ class Run:
         course.starts += 1
         course.started = course.started or utc_now()
         self.since_start = 0
+        self.status = Status(
+            self.out / "status.json",
+            epochs=self.settings["epochs"],
+            steps=self.settings["epochs"] * self.steps_per_epoch,
+            batch=self.settings["batch"],
+            metric=self.settings["metric"],
+        )
+        self.status.tell("build", epoch=course.epoch + 1, step=course.step)
         began = time.perf_counter()
         net = self.build(weights)
         net.wait()
@@ -592,6 +604,7 @@ class Run:
             self.train_epoch(net)
             self.end_epoch(net)
         self.finish()
+        self.status.end()
 
 
 def build_graph(
