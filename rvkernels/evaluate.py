@@ -6,6 +6,12 @@
     primary        the name of the task's main metric, a key of the summaries
     summary        {"overall": {metric: value}, "per_scene": {scene: {metric: value}}}; null = undefined
     calibration    classification: the reliability table (metrics.calibration)
+    curves         classification and detection (IoU 0.5): per class_id and class_name the precision and the score at
+                   recalls 0, 0.01, ..., 1 (metrics.Curves)
+    worst          up to 24, the worst first, with scene, row, col, rows and cols. Classification: cells that are wrong
+                   with the highest score, with truth, prediction and score. Segmentation: windows with the largest
+                   share of wrong pixels, with wrong (a share) and known (pixels). Detection: windows with the most
+                   errors, with missed and false boxes and those found, all above the score shown
 
 What is counted: segmentation pixels, classification cells, detection boxes; only inside the predicted regions and the
 area of interest, and not where labels say ignore or the imagery has no data.
@@ -31,6 +37,8 @@ from rvkernels.predictions import UNSEEN, Predictions, scene_file
 from rvkernels.scene import Region, Scene
 
 BLOCK = 2048  # rows and columns evaluated at a time
+WINDOW = 256  # rows and columns of which it is said how wrong they are
+WORST = 24  # of which it is said
 METRICS = ("recall", "precision", "f1", "sensitivity", "specificity")
 
 
@@ -155,6 +163,18 @@ def detection_items(counts: ClassCounts, precision: Mapping[str, np.ndarray], na
     return [*items, _average(items, float)]
 
 
+def _curves(curves: metrics.Curves, names: Sequence[str]) -> list[dict]:
+    return [
+        {
+            "class_id": c,
+            "class_name": name,
+            "precision": curves.precision[c].round(6),
+            "score": curves.score[c].round(6),
+        }
+        for c, name in enumerate(names)
+    ]
+
+
 def _nothing(predictions: Path, what: str) -> ValueError:
     return ValueError(f"{predictions}: no {what} in the predicted regions, so there is nothing to evaluate")
 
@@ -176,7 +196,7 @@ def _matrix_result(whole: np.ndarray, matrices: Mapping[str, np.ndarray], names:
 def _segmentation(
     made: Predictions, folder: Path, scenes: Mapping[str, Scene], classes: Sequence[Mapping], how: Mapping
 ) -> dict:
-    matrices = {}
+    matrices, errors = {}, []
     for name in made.scenes:
         scene = scenes[name]
         predicted = tile.Raster(scene_file(folder, name, "") / "labels.tif")
@@ -184,17 +204,65 @@ def _segmentation(
         options = {"features": features, "background": how["background"], "all_touched": how["all_touched"]}
         matrix = np.zeros((len(classes), len(classes)), np.int64)
         for region in made.scene_regions(name):
+            grid = _Grid(region)
             for windows in tiles(region.extent, BLOCK):
                 for window in windows[:, None]:  # one at a time: a block of this size is work for all threads
                     truth = labels.masks(scene, window, classes, **options, threads=how["threads"])
                     found = predicted.read(window, threads=how["threads"])[..., 0]
                     _check_covered(scene, window, truth, found, how["threads"])
                     matrix += confusion(truth, found, len(classes), ignore=labels.IGNORE, threads=how["threads"])
+                    known = (truth != labels.IGNORE) & (found != UNSEEN)
+                    grid.count("known", window[0], known[0])
+                    grid.count("wrong", window[0], (known & (truth != found))[0])
+            errors += grid.windows()
         matrices[name] = matrix
     whole = np.sum(list(matrices.values()), axis=0)
     if not whole.any():
         raise _nothing(folder, "labelled pixel")
-    return _matrix_result(whole, matrices, made.classes, float)
+    return {**_matrix_result(whole, matrices, made.classes, float), "worst": _worst_windows(errors)}
+
+
+class _Grid:
+    """Counts per window of WINDOW rows and columns of a region."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.shape = (-(-region.rows // WINDOW), -(-region.cols // WINDOW))
+        self.counts: dict[str, np.ndarray] = {}
+
+    def count(self, name: str, window: np.ndarray, mask: np.ndarray) -> None:
+        """Count the pixels of `mask` (rows, cols), which lies at `window` (row, col, rows, cols) of the scene."""
+        row, col, rows, cols = (int(v) for v in window)
+        down = (row - self.region.row + np.arange(rows)) // WINDOW
+        right = (col - self.region.col + np.arange(cols)) // WINDOW
+        by_row = np.add.reduceat(mask, np.flatnonzero(np.diff(down, prepend=-1)), axis=0, dtype=np.int64)
+        sums = np.add.reduceat(by_row, np.flatnonzero(np.diff(right, prepend=-1)), axis=1)
+        total = self.counts.setdefault(name, np.zeros(self.shape, np.int64))
+        total[np.ix_(np.unique(down), np.unique(right))] += sums
+
+    def count_points(self, name: str, points: np.ndarray) -> None:
+        """Count points (n, 2) of rows and columns of the region."""
+        total = self.counts.setdefault(name, np.zeros(self.shape, np.int64))
+        place = np.clip((points // WINDOW).astype(np.int64), 0, np.array(self.shape) - 1)
+        np.add.at(total, tuple(place.T), 1)
+
+    def windows(self) -> list[dict]:
+        """Every window with its counts."""
+        r = self.region
+        found = []
+        for i, j in np.ndindex(self.shape):
+            row, col = i * WINDOW, j * WINDOW
+            size = {"rows": min(WINDOW, r.rows - row), "cols": min(WINDOW, r.cols - col)}
+            counts = {name: int(values[i, j]) for name, values in self.counts.items()}
+            found.append({"scene": r.scene, "row": r.row + row, "col": r.col + col, **size, **counts})
+        return found
+
+
+def _worst_windows(windows: Sequence[Mapping]) -> list[dict]:
+    """Of those that are labelled by half at least, the ones with the largest share of wrong pixels."""
+    labelled = [w for w in windows if 2 * w["known"] >= WINDOW * WINDOW] or [w for w in windows if w["known"]]
+    worst = sorted(labelled, key=lambda w: -w["wrong"] / w["known"])[:WORST]
+    return [{**w, "wrong": w["wrong"] / w["known"]} for w in worst if w["wrong"]]
 
 
 def _check_covered(scene: Scene, window: np.ndarray, truth: np.ndarray, found: np.ndarray, threads: int) -> None:
@@ -241,6 +309,20 @@ def _classification(
     result = _matrix_result(metrics.score_matrix(scores, truth), matrices, made.classes, int)
     result["summary"]["overall"] = metrics.classification_summary(scores, truth)
     result["calibration"] = metrics.calibration(scores, truth)[1]
+    result["curves"] = _curves(metrics.score_curves(scores, truth), made.classes)
+    predicted = scores.argmax(1)
+    wrong = np.flatnonzero(predicted != truth)
+    worst = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:WORST]
+    result["worst"] = [
+        {
+            "scene": made.scenes[cells[i, 0]],
+            **dict(zip(("row", "col", "rows", "cols"), cells[i, 1:])),
+            "truth": made.classes[truth[i]],
+            "prediction": made.classes[predicted[i]],
+            "score": scores[i, predicted[i]],
+        }
+        for i in worst
+    ]
     return result
 
 
@@ -265,9 +347,27 @@ def _detection(
     show = made.settings["score_show"]
     result: dict = {"per_scene": {}, "summary": {"per_scene": {}}}
     for name, found in images.items():
-        result["per_scene"][name], result["summary"]["per_scene"][name] = _boxes_result(found, made.classes, show)
-    result["overall"], result["summary"]["overall"] = _boxes_result(every, made.classes, show)
+        result["per_scene"][name], result["summary"]["per_scene"][name], _ = _boxes_result(found, made.classes, show)
+    result["overall"], result["summary"]["overall"], curves = _boxes_result(every, made.classes, show)
+    result["curves"] = _curves(curves, made.classes)
+    regions = [region for name in images for region in made.scene_regions(name)]
+    windows = [w for region, image in zip(regions, every) for w in _box_errors(region, image.above(show))]
+    windows.sort(key=lambda w: -(w["missed"] + w["false"]))
+    result["worst"] = [w for w in windows[:WORST] if w["missed"] + w["false"]]
     return result
+
+
+def _box_errors(region: Region, image: Detected) -> list[dict]:
+    """Boxes found, missed and false per window, each counted where its centre is."""
+    matched = metrics.match(image)
+    right = np.zeros(len(image.truth), bool)
+    right[matched[matched >= 0]] = True
+    grid = _Grid(region)
+    centres = (image.truth[:, :2] + image.truth[:, 2:]) / 2
+    grid.count_points("found", centres[right])
+    grid.count_points("missed", centres[~right & ~image.ignored])
+    grid.count_points("false", ((image.boxes[:, :2] + image.boxes[:, 2:]) / 2)[matched == -1])
+    return grid.windows()
 
 
 def detected_in(
@@ -314,9 +414,11 @@ def _centre_in(boxes: np.ndarray, area: Sequence[shapely.Polygon] | None) -> np.
     return shapely.intersects_xy(whole, (boxes[:, 1] + boxes[:, 3]) / 2, (boxes[:, 0] + boxes[:, 2]) / 2)
 
 
-def _boxes_result(images: Sequence[Detected], names: Sequence[str], show: float) -> tuple[list[dict], dict[str, float]]:
-    """Items and summary: average precision over all detections, counts over those with a score of at least `show`."""
-    precision = metrics.average_precision(images, len(names))
+def _boxes_result(
+    images: Sequence[Detected], names: Sequence[str], show: float
+) -> tuple[list[dict], dict[str, float], metrics.Curves]:
+    """Items, summary and curves: precision over all detections, counts over those with a score of at least `show`."""
+    precision, curves = metrics.detection_curves(images, len(names))
     counts = metrics.detection_counts([image.above(show) for image in images], len(names))
     tp, fp, fn = (int(values.sum()) for values in (counts.tp, counts.fp, counts.fn))
     summary = {
@@ -326,4 +428,4 @@ def _boxes_result(images: Sequence[Detected], names: Sequence[str], show: float)
         "f1": float(divide(2 * tp, 2 * tp + fp + fn)),
         "macro_f1": metrics.mean_defined(counts.f1),
     }
-    return detection_items(counts, precision, names), summary
+    return detection_items(counts, precision, names), summary, curves

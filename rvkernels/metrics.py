@@ -16,6 +16,7 @@ import numpy as np
 from rvkernels.ops.iou import iou as pairwise_iou
 
 COCO_THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))
+RECALLS = np.linspace(0.0, 1.0, 101)  # at which precision is given, as COCO does
 
 
 def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -181,6 +182,38 @@ def score_matrix(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.bincount(np.asarray(truth, np.int64) * classes + predicted, minlength=classes**2).reshape(
         classes, classes
     )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Precision against recall, per class at RECALLS: float64 (classes, 101).
+
+    precision   the best that any score reaches with at least this recall; 0 where no score does, NaN for a class that
+                does not occur
+    score       the score that the detections or predictions reaching it have at least
+    """
+
+    precision: np.ndarray
+    score: np.ndarray
+
+
+def score_curves(scores: np.ndarray, truth: np.ndarray) -> Curves:
+    """Each class against the rest, of probabilities (n, classes) and class ids (n,)."""
+    scores, truth = np.asarray(scores, np.float64), np.asarray(truth)
+    classes = scores.shape[1]
+    precision, at = np.zeros((classes, len(RECALLS))), np.zeros((classes, len(RECALLS)))
+    for c in range(classes):
+        order = np.argsort(-scores[:, c], kind="stable")
+        # Predictions of equal score are taken together.
+        last = np.flatnonzero(np.append(np.diff(scores[order, c]) != 0, True)) if len(order) else order
+        found = np.cumsum(truth[order] == c)[last]
+        if not len(found) or not found[-1]:
+            precision[c], at[c] = np.nan, np.nan
+            continue
+        best = np.maximum.accumulate((found / (last + 1))[::-1])[::-1]
+        place = np.searchsorted(found / found[-1], RECALLS - 1e-12)
+        precision[c], at[c] = best[place], scores[order, c][last][place]
+    return Curves(precision, at)
 
 
 # --- boxes ---------------------------------------------------------------------------------------------------------
@@ -366,11 +399,21 @@ def average_precision(images: Sequence[Detected], classes: int) -> dict[str, np.
     Computed by pycocotools over all box sizes and without its limit of 100 detections per image, since an aerial scene
     holds thousands. NaN for a class without truth boxes. COCO matches greedily (no augmenting paths).
     """
-    return coco_average_precision([piece for image in images for piece in separate(image)], classes)
+    return detection_curves(images, classes)[0]
+
+
+def detection_curves(images: Sequence[Detected], classes: int) -> tuple[dict[str, np.ndarray], Curves]:
+    """average_precision, and the curves at an IoU of 0.5 that its ap50 is the mean of."""
+    return coco_curves([piece for image in images for piece in separate(image)], classes)
 
 
 def coco_average_precision(images: Sequence[Detected], classes: int) -> dict[str, np.ndarray]:
     """As `average_precision`, image by image as they are: minutes for an image with thousands of boxes."""
+    return coco_curves(images, classes)[0]
+
+
+def coco_curves(images: Sequence[Detected], classes: int) -> tuple[dict[str, np.ndarray], Curves]:
+    """As `detection_curves`, image by image as they are."""
     from pycocotools.coco import COCO  # optional at import time: only detection needs it
     from pycocotools.cocoeval import COCOeval
 
@@ -410,7 +453,8 @@ def coco_average_precision(images: Sequence[Detected], classes: int) -> dict[str
     ]
     names = {"ap50": [0], "ap75": [5], "ap50_95": list(range(10))}
     if not truth:
-        return {name: np.full(classes, np.nan) for name in names}
+        nothing = np.full((classes, len(RECALLS)), np.nan)
+        return {name: np.full(classes, np.nan) for name in names}, Curves(nothing, nothing)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         judge = COCOeval(dataset(truth), dataset(found), "bbox")
         judge.params.iouThrs = np.array(COCO_THRESHOLDS)
@@ -420,4 +464,6 @@ def coco_average_precision(images: Sequence[Detected], classes: int) -> dict[str
         judge.accumulate()
     precision = judge.eval["precision"][:, :, :, 0, 0]  # (threshold, recall, class); -1 where a class has no truth
     precision = np.where(precision < 0, np.nan, precision)
-    return {name: precision[rows].mean((0, 1)) for name, rows in names.items()}
+    scores = judge.eval["scores"][0, :, :, 0, 0]
+    average = {name: precision[rows].mean((0, 1)) for name, rows in names.items()}
+    return average, Curves(precision[0].T, np.where(scores < 0, np.nan, scores).T)

@@ -301,3 +301,56 @@ def test_a_detection_file_without_labels_in_it_is_an_error(tmp_path):
     a = make_scene(tmp_path, "a", [])
     with pytest.raises(ValueError, match="no labelled box"):
         judged(tmp_path, box_predictions([a], [whole(a)], [], []), [a])
+
+
+# --- where it is wrong
+
+
+def test_the_worst_windows_of_a_scene(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW", 20)
+    a = make_scene(tmp_path, "a", [(0, 0, 40, 60, "road")])
+    predicted = np.ones((40, 60), np.uint8)
+    predicted[20:30, 40:60] = 2  # half of the last window
+    predicted[0:5, 0:5] = 2
+    predict_labels(tmp_path, [a], [whole(a)], {"a": predicted})
+    results = []
+    for block in (2048, 16):  # counted in parts, they are the same
+        monkeypatch.setattr(module, "BLOCK", block)
+        results.append(judged(tmp_path, None, [a])["worst"])
+    assert results[0] == results[1]
+    size = {"rows": 20, "cols": 20, "known": 400}
+    assert results[0] == [
+        {"scene": "a", "row": 20, "col": 40, **size, "wrong": 0.5},
+        {"scene": "a", "row": 0, "col": 0, **size, "wrong": 25 / 400},
+    ]
+
+
+def test_the_worst_cells_and_the_curves_of_classes(tmp_path):
+    a = make_scene(tmp_path, "a", [(0, 0, 20, 60, "road"), (20, 0, 40, 60, "house")])
+    cells = [(0, r, c, 20, 20) for r in (0, 20) for c in (0, 20, 40)]
+    scores = [[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8], [0.1, 0.9], [0.05, 0.95]]
+    result = judged(tmp_path, cell_predictions([a], cells, scores), [a])
+    worst = [{k: w[k] for k in ("row", "col", "truth", "prediction")} for w in result["worst"]]
+    assert worst == [
+        {"row": 0, "col": 40, "truth": "road", "prediction": "house"},
+        {"row": 0, "col": 20, "truth": "road", "prediction": "house"},
+    ]
+    assert result["worst"][0]["score"] == pytest.approx(0.7)
+    road, house = result["curves"]
+    # road is perfectly ordered by its score, and so is house
+    assert road["precision"] == house["precision"] == [1.0] * 101
+    assert (road["score"][0], road["score"][100]) == pytest.approx((0.9, 0.3))
+
+
+def test_the_worst_windows_and_the_curve_of_boxes(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW", 20)
+    a = make_scene(tmp_path, "a", [(0, 0, 10, 10, "road"), (22, 22, 32, 32, "road"), (24, 45, 34, 55, "road")])
+    found = [[0, 0, 10, 10], [20, 50, 30, 60], [24, 46, 34, 56]]
+    result = judged(tmp_path, box_predictions([a], [whole(a)], found, [0.9, 0.8, 0.7]), [a])
+    counts = [(w["row"], w["col"], w["found"], w["missed"], w["false"]) for w in result["worst"]]
+    assert counts == [(20, 20, 0, 1, 0), (20, 40, 1, 0, 1)]
+    road, house = result["curves"]
+    # right (.9), wrong (.8), right (.7): precision 1 up to a recall of 1/3, 2/3 up to 2/3, then nothing
+    assert road["precision"] == pytest.approx([1.0] * 34 + [2 / 3] * 33 + [0.0] * 34, abs=1e-5)
+    assert np.mean(road["precision"]) == pytest.approx(result["overall"][0]["ap50"], abs=1e-5)
+    assert house["precision"] == [None] * 101

@@ -37,7 +37,7 @@ STUDY = {
     },
 }
 # The other figures show chips and scenes.
-TABLE_FIGURES = ["cost", "curves", "divergence", "equivalence", "per_class", "quality", "steps"]
+TABLE_FIGURES = ["cost", "curves", "divergence", "equivalence", "pareto", "per_class", "quality", "steps", "time"]
 
 
 @pytest.fixture
@@ -149,11 +149,15 @@ def test_a_model_of_the_users_own_is_marked(study):
 
 def test_every_figure_has_its_numbers_in_a_table(study, tmp_path):
     study(figures=TABLE_FIGURES)
-    for name in ("cost", "curves_ground", "divergence_ground", "equivalence", "classes_ground", "quality", "steps"):
-        for suffix in ("svg", "png", "csv"):
+    drawn = "cost curves_ground divergence_ground equivalence pareto classes_ground quality steps time"
+    for name in drawn.split():
+        for suffix in ("svg", "png", "pdf", "csv"):
             assert (tmp_path / f"figures/{name}.{suffix}").stat().st_size > 50, name
     steps = pd.read_csv(tmp_path / "figures/steps.csv").set_index("framework")
     assert steps.loc["caffe2", ["steps", "median"]].tolist() == [490, 40.0]  # without the warm-up of 9 s
+    time = pd.read_csv(tmp_path / "figures/time.csv").set_index("framework")
+    assert time.loc["torch", ["steps", "validation"]].tolist() == [0.53, 0.5]
+    assert time.loc["torch", "rest of the epochs"] == pytest.approx(3.0 - 0.53)
     drift = pd.read_csv(tmp_path / "figures/divergence_ground.csv")
     assert set(drift.framework) == {"torch", "caffe2", "control"}
     assert drift[drift.framework == "caffe2"].relative_difference.max() == pytest.approx(0.015)

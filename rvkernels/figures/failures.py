@@ -1,86 +1,143 @@
-"""The worst mistakes: single pictures that are wrong with the highest score."""
+"""The worst mistakes: cells that are wrong with the highest score, and windows with the most errors."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from rvkernels import labels
 from rvkernels.figures import Panel, Selection, Tables, pages
-from rvkernels.figures._pictures import Picture, abreast, draw_mosaic, mosaic_height, picture
-from rvkernels.figures.maps import of_pictures
+from rvkernels.figures._pictures import (
+    Picture,
+    abreast,
+    classes_picture,
+    draw_mosaic,
+    label_classes,
+    mosaic_height,
+    picture,
+)
 from rvkernels.ops import tile
-from rvkernels.predictions import Predictions
+from rvkernels.predictions import Predictions, scene_file
 from rvkernels.results import Experiment, Results
 
-SHOWN = 18
+SHOWN = {"classification": 18, "segmentation": 6, "detection": 6}  # cells or windows
 COLUMNS = 6
 
 
 def select(results: Results) -> Iterator[Selection]:
     for name, experiment in results.experiments.items():
-        if experiment.task != "classification" or not of_pictures(experiment):
-            continue
         run = results.runs_of(name).iloc[0]
-        tables = _mistakes(experiment, Predictions.read(results.run_folder(run) / "predictions"))
-        if tables["table"].empty:
+        table = pd.DataFrame(results.evaluation(run)["worst"])
+        if table.empty:
             continue
-        tables = {**tables, "model": run.model, "framework": run.framework}
+        show = {"classification": _cell, "segmentation": _land, "detection": _boxes}[experiment.task]
+        folder = results.run_folder(run) / "predictions"
+        windows = [row._asdict() for row in table.head(SHOWN[experiment.task]).itertuples(index=False)]
+        tables = {
+            "table": table,
+            "blocks": [show(experiment, folder, window) for window in windows],
+            "task": experiment.task,
+            "classes": None if experiment.task == "classification" else (experiment.classes, experiment.colors),
+            "model": run.model,
+            "framework": run.framework,
+            "seed": run.seed,
+        }
         panel = Panel(tables, functools.partial(_height, tables))
         yield Selection(f"failures_{name}", name, "The worst mistakes", tables, [panel], framed=False)
 
 
 def caption(tables: Tables) -> str:
-    return (
-        f"Test pictures that {tables['model']} in {tables['framework']} gets wrong with the highest score: truth, then "
-        f"prediction and score. {_count(tables)}"
-    )
+    who = f"{tables['model']} in {tables['framework']}, seed {tables['seed']}"
+    what = {
+        "classification": f"What {who}, gets wrong with the highest score: truth, then prediction and score.",
+        "segmentation": f"Windows of the test split with the most wrong pixels of {who}: image, truth, prediction.",
+        "detection": f"Windows of the test split with the most missed and false boxes of {who}: truth, prediction.",
+    }[tables["task"]]
+    return f"{what} {_first(tables)}"
 
 
 def alt(tables: Tables) -> str:
-    return f"Wrongly classified test pictures. {_count(tables)}"
+    return f"The worst mistakes as pictures. {_first(tables)}"
 
 
 def draw(tables: Tables, ax: plt.Axes) -> None:
     draw_mosaic(ax, *_arranged(tables, ax.figure.get_figwidth()))
+    if tables["classes"] is not None:
+        label_classes(ax, *tables["classes"])
 
 
 def _arranged(tables: Tables, width: float) -> tuple[list[list[Picture]], int]:
     columns = abreast(width, COLUMNS)
-    return list(pages(tables["pictures"], columns)), columns
+    columns -= columns % len(tables["blocks"][0])
+    return list(pages([one for block in tables["blocks"] for one in block], columns)), columns
 
 
 def _height(tables: Tables, width: float) -> float:
     return mosaic_height(*_arranged(tables, width), width)
 
 
-def _count(tables: Tables) -> str:
-    return f"{tables['wrong']} of {tables['pictures_tested']} test pictures are wrong."
-
-
-def _mistakes(experiment: Experiment, predictions: Predictions) -> Tables:
-    """The wrong pictures with the highest scores."""
-    scores = predictions.arrays["scores"]
-    ids = [predictions.scenes[i] for i in predictions.arrays["cells"][:, 0]]
-    truth = np.array([experiment.classes.index(experiment.scenes[i].class_name) for i in ids])
-    found = scores.argmax(1)
-    wrong = np.flatnonzero(found != truth)
-    worst = wrong[np.argsort(-scores[wrong, found[wrong]], kind="stable")][:SHOWN]
-    table = pd.DataFrame(
-        {
-            "scene": [ids[i] for i in worst],
-            "truth": [experiment.classes[truth[i]] for i in worst],
-            "prediction": [experiment.classes[found[i]] for i in worst],
-            "score": scores[worst, found[worst]],
-        }
+def _first(tables: Tables) -> str:
+    worst = tables["table"].iloc[0]
+    if tables["task"] == "classification":
+        return f"The worst is {worst.truth} in {worst.scene}, taken for {worst.prediction} ({worst.score:.2f})."
+    if tables["task"] == "segmentation":
+        return f"In the worst, of {worst.scene}, {worst.wrong:.0%} of the labelled pixels are wrong."
+    return (
+        f"In the worst, of {worst.scene}, {worst.missed} boxes are missed, {worst.false} are false and {worst.found} "
+        "are found."
     )
-    pictures = []
-    for row in table.itertuples():
-        scene = experiment.scenes[row.scene]
-        pixels = tile.Raster(scene.images).read(np.array([[0, 0, scene.rows, scene.cols]], np.int64))[0]
-        title = f"{row.truth}\n→ {row.prediction} {row.score:.2f}"
-        pictures.append(Picture(picture(pixels, *experiment.stretch()), title, photo=True))
-    return {"table": table, "wrong": len(wrong), "pictures_tested": len(ids), "pictures": pictures}
+
+
+def _window(w: dict) -> np.ndarray:
+    return np.array([[w["row"], w["col"], w["rows"], w["cols"]]], np.int64)
+
+
+def _image(experiment: Experiment, w: dict, title: str, boxes: tuple = ()) -> Picture:
+    pixels = tile.Raster(experiment.scenes[w["scene"]].images).read(_window(w))[0]
+    return Picture(picture(pixels, *experiment.stretch()), title, boxes, photo=True)
+
+
+def _cell(experiment: Experiment, folder: Path, w: dict) -> list[Picture]:
+    return [_image(experiment, w, f"{w['truth']}\n→ {w['prediction']} {w['score']:.2f}")]
+
+
+def _land(experiment: Experiment, folder: Path, w: dict) -> list[Picture]:
+    how, scene = experiment.settings["chip"], experiment.scenes[w["scene"]]
+    truth = labels.masks(
+        scene, _window(w), experiment.description["classes"],
+        background=how["background"], all_touched=how["all_touched"],
+    )[0]  # fmt: skip
+    found = tile.Raster(scene_file(folder, w["scene"], "") / "labels.tif").read(_window(w))[0, ..., 0]
+    return [
+        _image(experiment, w, w["scene"]),
+        Picture(classes_picture(truth, experiment.colors), "truth"),
+        Picture(classes_picture(found, experiment.colors), f"{w['wrong']:.0%} wrong"),
+    ]
+
+
+def _boxes(experiment: Experiment, folder: Path, w: dict) -> list[Picture]:
+    made, window = Predictions.read(folder), tuple(_window(w)[0].tolist())
+    features = labels.load_features(experiment.scenes[w["scene"]], experiment.description["classes"])
+    a = made.arrays
+    shown = (a["box_scene"] == made.scenes.index(w["scene"])) & (a["scores"] >= made.settings["score_show"])
+    truth, index = labels.boxes_in(features.boxes, window, min_share=0.5)
+    found, kept = labels.boxes_in(a["boxes"][shown], window, min_share=0.5)
+    colors = experiment.colors / 255
+    return [
+        _image(experiment, w, f"{w['scene']}\ntruth", _marked(truth, colors[features.class_ids[index]])),
+        _image(
+            experiment,
+            w,
+            f"{w['missed']} missed\n{w['false']} false",
+            _marked(found, colors[a["box_class"][shown][kept]]),
+        ),
+    ]
+
+
+def _marked(boxes: np.ndarray, colors: np.ndarray) -> tuple:
+    return tuple(zip(boxes, colors))

@@ -1,0 +1,128 @@
+"""Quality against cost: which runs are beaten in neither, with intervals in both directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, label_log_axis, metric_name, shade
+from rvkernels.interval import t_interval
+from rvkernels.results import Results
+
+COSTS = {"train_minutes": "training, minutes", "latency_ms": "prediction of one chip, ms"}
+KEYS = ["model", "framework"]
+
+
+def select(results: Results) -> Iterator[Selection]:
+    parts, panels = [], []
+    for name, experiment in results.experiments.items():
+        runs = results.runs_of(name)
+        metric = runs.primary.iloc[0]
+        latency = 1000 * runs.get("latency_1_median_s", pd.Series(math.nan, index=runs.index))
+        runs = runs.assign(train_minutes=runs.train_epoch_s / 60, latency_ms=latency)
+        base = results.runs_of(name, baseline=True)
+        base = base[base.model == "baseline"][metric].mean()
+        for cost in COSTS:
+            if runs[cost].isna().all():
+                continue
+            rows = _points(runs, metric, cost)
+            parts.append(rows.assign(experiment=name, metric=metric, cost=cost))
+            tables = {"table": rows, "metric": metric, "cost": cost, "models": experiment.models, "baseline": base}
+            panels.append(Panel(tables, 2.6, name))
+    columns = ["experiment", "metric", "cost", *KEYS, "seeds", "quality", "low", "high", "at", "at_low", "at_high"]
+    table = pd.concat(parts, ignore_index=True)[[*columns, "front"]]
+    yield Selection("pareto", "Results", "Quality against cost", {"table": table}, panels, abreast=(2, 1))
+
+
+def caption(tables: Tables) -> str:
+    bars = ""
+    if tables["table"].seeds.max() > 1:
+        bars = (
+            " Lines are 95 % t intervals of the mean over seeds, of cost on its logarithm; an interval that leaves the "
+            "picture ends at its edge."
+        )
+    return (
+        "Points are means over seeds (of cost: geometric). The steps join what nothing beats in quality and cost: up "
+        f"and left is better. The dashed line is the baseline's quality, unless it lies below.{bars} {_front(tables)}"
+    )
+
+
+def alt(tables: Tables) -> str:
+    return f"Scatter plots of the main metric against training time and prediction latency. {_front(tables)}"
+
+
+def draw(tables: Tables, ax: plt.Axes) -> None:
+    rows, models = tables["table"], tables["models"]
+    front = rows[rows.front].sort_values("at")
+    ax.plot(front["at"], front.quality, drawstyle="steps-post", color=GRAY, linewidth=1, alpha=0.7, zorder=1)
+    for row in rows.itertuples():
+        place = models.index(row.model)
+        color = shade(row.framework, place)
+        ax.plot([row.at_low, row.at_high], [row.quality] * 2, color=color, linewidth=1, alpha=0.7)
+        ax.plot([row.at] * 2, [row.low, row.high], color=color, linewidth=1, alpha=0.7)
+        marker, label = MARKERS[place % len(MARKERS)], f"{row.model} · {row.framework}"
+        ax.plot(row.at, row.quality, marker, color=color, markersize=6, mec="white", mew=0.6, label=label, zorder=3)
+    _frame(rows, tables["baseline"], ax)
+    ax.set_xlabel(COSTS[tables["cost"]])
+    ax.set_ylabel(f"{metric_name(tables['metric'])}, test split")
+
+
+def _frame(rows: pd.DataFrame, baseline: float, ax: plt.Axes) -> None:
+    """Limits by the points and as much of the intervals as leaves the points apart."""
+    ax.set_xscale("log")
+    low, high = rows["at"].min(), rows["at"].max()
+    ax.set_xlim(low / 1.6, high * 1.6)
+    reach = max(4 * (rows.quality.max() - rows.quality.min()), 0.1)
+    ends = pd.concat([rows.quality, rows.low, rows.high]).dropna()
+    bottom, top = max(ends.min(), rows.quality.min() - reach), min(ends.max(), rows.quality.max() + reach)
+    if rows.quality.min() - baseline < 2 * reach:
+        bottom = min(bottom, baseline)
+    pad = 0.06 * max(top - bottom, 0.02)
+    ax.set_ylim(bottom - pad, top + pad)
+    ax.axhline(baseline, color=GRAY, linestyle="--", linewidth=1, zorder=0)
+    label_log_axis(ax.xaxis)
+    ax.minorticks_off()
+
+
+def _points(runs: pd.DataFrame, metric: str, cost: str) -> pd.DataFrame:
+    """Means over seeds with their intervals, and whether nothing is better in one and as good in the other."""
+    rows = []
+    for (model, framework), these in runs.groupby(KEYS, sort=False):
+        quality, logs = t_interval(these[metric]), t_interval(these[cost].map(math.log))
+        rows.append(
+            {
+                "model": model,
+                "framework": framework,
+                "seeds": quality.count,
+                "quality": quality.mean,
+                "low": quality.low,
+                "high": quality.high,
+                "at": math.exp(logs.mean),
+                "at_low": math.exp(logs.low),
+                "at_high": math.exp(min(logs.high, 700.0)),
+            }
+        )
+    table = pd.DataFrame(rows)
+    beaten = [
+        bool(
+            (
+                (table.quality >= row.quality)
+                & (table["at"] <= row.at)
+                & ((table.quality > row.quality) | (table["at"] < row.at))
+            ).any()
+        )
+        for row in table.itertuples()
+    ]
+    return table.assign(front=[not b for b in beaten])
+
+
+def _front(tables: Tables) -> str:
+    table = tables["table"]
+    parts = []
+    for (experiment, cost), rows in table[table.front].groupby(["experiment", "cost"], sort=False):
+        names = ", ".join(f"{row.model} in {row.framework}" for row in rows.itertuples())
+        parts.append(f"{experiment} ({COSTS[cost].split(',')[0]}): {names}")
+    return f"Beaten by none: {'; '.join(parts)}."
