@@ -221,6 +221,13 @@ def convert_weights(a: Arguments) -> None:
     convert(a.source, a.out)
 
 
+def logs(a: Arguments) -> None:
+    """the logs of a study's trainings, steps and epochs, for TensorBoard or as CSV"""
+    from rvkernels.logs import write_logs
+
+    print(f"{write_logs(a.results, a.to, a.out)} trainings in {a.out}")
+
+
 def watch(a: Arguments) -> None:
     """show how far a study is: stages, trainings with their curves, resources, time left"""
     if a.serve is None:
@@ -337,6 +344,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--serve", type=int, nargs="?", const=8640, metavar="PORT", help="a page on 127.0.0.1; default: 8640, 0: any"
     )
+
+    sub = verbs.add_parser("logs", help=logs.__doc__, description=logs.__doc__)
+    sub.set_defaults(call=logs)
+    sub.add_argument("results", type=Path, metavar="STUDY", help="results/STUDY, also while it runs")
+    sub.add_argument("--to", required=True, metavar="KIND", help="tensorboard (needs that package) or csv")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
     sub = verbs.add_parser("bench", help=bench.__doc__, description=bench.__doc__)
     sub.set_defaults(call=bench)
