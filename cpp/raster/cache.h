@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -23,6 +24,9 @@ class BlockCache {
   explicit BlockCache(size_t capacity) : capacity_(capacity) {}
 
   size_t capacity() const { return capacity_; }
+
+  // A number that no other layer has.
+  int add_layer() { return layers_++; }
 
   // Null when it is not there.
   std::shared_ptr<const Buffer> find(const Key& key) {
@@ -71,6 +75,7 @@ class BlockCache {
   using Used = std::list<std::pair<Key, std::shared_ptr<Buffer>>>;  // the last used first
 
   const size_t capacity_;
+  std::atomic<int> layers_{0};
   std::mutex lock_;
   size_t bytes_ = 0;
   Used used_;

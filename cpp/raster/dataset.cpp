@@ -43,6 +43,13 @@ Dataset open(const std::string& path, Quiet& quiet, const char* const* siblings,
   throw std::invalid_argument(path + ": not a raster GDAL can open: " + reason);
 }
 
+Dataset open_level(const std::string& path, int level, Quiet& quiet) {
+  if (level == kFull) return open(path, quiet);
+  const std::string option = "OVERVIEW_LEVEL=" + std::to_string(level);
+  const char* const options[] = {option.c_str(), nullptr};
+  return open(path, quiet, nullptr, options);
+}
+
 std::string type_name(GDALDataType type) {
   switch (type) {
     case GDT_Byte:

@@ -48,6 +48,10 @@ using Dataset = std::unique_ptr<GDALDataset, CloseDataset>;
 Dataset open(const std::string& path, Quiet& quiet, const char* const* siblings = nullptr,
              const char* const* options = nullptr);
 
+// Its overview `level`, from 0, or the raster itself.
+constexpr int kFull = -1;
+Dataset open_level(const std::string& path, int level, Quiet& quiet);
+
 // f(T{}) for the C++ type of pixels as they are handed out: uint8, uint16, int16 or float32.
 template <typename F>
 void with_type(GDALDataType type, F&& f) {

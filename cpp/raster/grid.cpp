@@ -10,17 +10,21 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <mutex>
+#include <numeric>
+#include <optional>
 
 #include "parallel.h"
 #include "raster/buffer.h"
 #include "raster/pool.h"
+#include "raster/resample.h"
 
 namespace rvk {
 
 namespace {
 
-constexpr int kFull = -1;         // the raster itself, beside its overviews 0, 1, ...
-constexpr double kFinest = 1.01;  // an overview's pixels may be so much larger than those wanted
+constexpr int64_t kMostSource = int64_t{1} << 22;  // values of the raster held at once to resample them
+constexpr double kFinest = 1.01;                   // an overview's pixels may be so much larger than those wanted
 
 using Affine = std::array<double, 6>;  // GDAL's order: x = a[0] + a[1] col + a[2] row, y = a[3] + a[4] col + a[5] row
 
@@ -53,6 +57,14 @@ bool same_crs(const std::string& a, const std::string& b) {
     reference->SetAxisMappingStrategy(OAMS_TRADITIONAL_GIS_ORDER);
   }
   return ours.IsSame(&theirs);
+}
+
+// None: the method is left to GDAL.
+std::optional<Kernel> kernel_of(GDALResampleAlg method) {
+  if (method == GRA_NearestNeighbour) return Kernel::nearest;
+  if (method == GRA_Bilinear) return Kernel::bilinear;
+  if (method == GRA_Average) return Kernel::average;
+  return std::nullopt;
 }
 
 // Round up, for positive divisors.
@@ -108,7 +120,7 @@ Rect on_grid(const int64_t* window, int64_t out_rows, int64_t out_cols, const Gr
           first(grid.rows, window[0], window[2], out_rows), first(grid.cols, window[1], window[3], out_cols)};
 }
 
-struct Warped::State {
+struct Regridded::State {
   // The handles of one thread: per level a dataset, and a transformer from pixels of a grid.
   struct Level {
     Dataset dataset;
@@ -118,20 +130,37 @@ struct Warped::State {
     std::map<int, Level> levels;
     Buffer buffer, valid;
     Pixels pixels;
+    Buffer source, source_valid;
+    ResampleBuffers resample;
   };
   struct Overview {
     double rows, cols;  // pixels of the raster per pixel of it
   };
 
-  std::string path;
-  Description description;
+  Layer& layer;
+  const std::string path;
+  const Description description;
   Grid grid;
   GDALResampleAlg method;
   bool one_crs = true;
-  Affine to_source{};           // with one CRS: pixels of the grid to pixels of the raster
-  double across = 1, down = 1;  // columns and rows of the raster under one pixel of the grid
+  Affine to_source{};            // with one CRS: pixels of the grid to pixels of the raster
+  double across = 1, down = 1;   // columns and rows of the raster under one pixel of the grid
+  std::optional<Kernel> kernel;  // of resample(); none: GDAL warps
   std::vector<Overview> overviews;
+  std::mutex lock;
+  std::vector<std::unique_ptr<Layer>> levels;  // per overview; made when first needed
   Pool<Worker> workers;
+
+  State(Layer& layer, const Grid& grid, GDALResampleAlg method)
+      : layer(layer), path(layer.path()), description(layer.description()), grid(grid), method(method) {}
+
+  Layer& layer_of(int level) {
+    if (level == kFull) return layer;
+    const std::lock_guard<std::mutex> hold(lock);
+    levels.resize(overviews.size());
+    if (!levels[level]) levels[level] = layer.overview(level);
+    return *levels[level];
+  }
 
   Affine scale_of(int level) const {
     if (level == kFull) return {0, 1, 0, 0, 0, 1};
@@ -154,9 +183,7 @@ struct Warped::State {
   Level& open_level(Worker& worker, int number, Quiet& quiet) const {
     Level& level = worker.levels[number];
     if (level.transformer) return level;
-    Strings how;
-    if (number != kFull) how.set("OVERVIEW_LEVEL", std::to_string(number));
-    level.dataset = open(path, quiet, nullptr, how.list);
+    level.dataset = rvk::open_level(path, number, quiet);
     Strings options;
     if (one_crs) {
       options.set("SRC_METHOD", "NO_GEOTRANSFORM");
@@ -181,6 +208,19 @@ struct Warped::State {
   void measure(Worker& worker, Quiet& quiet);
 
   // `part` of the output grid whose pixels `window` takes to the grid's, into worker.pixels.
+  void read(Worker& worker, Quiet& quiet, const Affine& window, const Rect& part, const std::vector<int>& bands,
+            GDALDataType type, double fill, Counts& counts) {
+    if (kernel)
+      resample(worker, window, part, bands, type, fill, counts);
+    else
+      warp(worker, quiet, window, part, bands, type, fill);
+  }
+  // By raster/resample.h out of blocks that the layer decodes.
+  void resample(Worker& worker, const Affine& window, const Rect& part, const std::vector<int>& bands,
+                GDALDataType type, double fill, Counts& counts);
+  // `at` of the level, pixels side by side, into worker.source. Returns where there is data; null: everywhere.
+  const uint8_t* fetch(Worker& worker, Layer& level, const Selection& wanted, const Rect& at, Counts& counts);
+  // By GDAL.
   void warp(Worker& worker, Quiet& quiet, const Affine& window, const Rect& part, const std::vector<int>& bands,
             GDALDataType type, double fill) const;
 
@@ -189,7 +229,7 @@ struct Warped::State {
   void each(int64_t n, int threads, F&& f);
 };
 
-void Warped::State::measure(Worker& worker, Quiet& quiet) {
+void Regridded::State::measure(Worker& worker, Quiet& quiet) {
   const Level& level = open_level(worker, kFull, quiet);
   aim(level, kFull, {0, 1, 0, 0, 0, 1});
   // 21 x 21 points of the raster on the grid. A raster that bends that much between them is no map.
@@ -229,8 +269,8 @@ void Warped::State::measure(Worker& worker, Quiet& quiet) {
   down = std::abs(py[1] - py[0]) + std::abs(py[2] - py[0]);
 }
 
-void Warped::State::warp(Worker& worker, Quiet& quiet, const Affine& window, const Rect& part,
-                         const std::vector<int>& bands, GDALDataType type, double fill) const {
+void Regridded::State::warp(Worker& worker, Quiet& quiet, const Affine& window, const Rect& part,
+                            const std::vector<int>& bands, GDALDataType type, double fill) const {
   const double wanted_across = across * std::abs(window[1]), wanted_down = down * std::abs(window[5]);
   const int number = level_for(wanted_across, wanted_down);
   const Level& level = open_level(worker, number, quiet);
@@ -324,8 +364,78 @@ void Warped::State::warp(Worker& worker, Quiet& quiet, const Affine& window, con
   pixels.valid = valid;
 }
 
+const uint8_t* Regridded::State::fetch(Worker& worker, Layer& level, const Selection& wanted, const Rect& at,
+                                       Counts& counts) {
+  const auto depth = static_cast<int64_t>(wanted.imagery);
+  const int64_t size = GDALGetDataTypeSizeBytes(wanted.type);
+  const int64_t rows = at.row1 - at.row0, cols = at.col1 - at.col0;
+  const bool masked = wanted.values || wanted.alpha || wanted.mask;
+  uint8_t* const to = worker.source.reserve(static_cast<size_t>(rows * cols * depth * size));
+  uint8_t* const valid = masked ? worker.source_valid.reserve(static_cast<size_t>(rows * cols)) : nullptr;
+  std::vector<int64_t> offsets(static_cast<size_t>(depth));
+  std::iota(offsets.begin(), offsets.end(), int64_t{0});
+  const int64_t window[4] = {at.row0, at.col0, rows, cols};
+  const Description& d = level.description();
+  const Visits visits(window, {0}, d.rows, d.cols, level.piece_rows(), level.piece_cols());
+  level.decode(visits, wanted, 1, counts, [&](const Pixels& pixels, int64_t piece, int) {
+    const PixelCopy copy(pixels, static_cast<int>(size), offsets, depth, cols * depth, false);
+    visits.each(piece, [&](int64_t, const Rect& part) {
+      const int64_t first = (part.row0 - at.row0) * cols + part.col0 - at.col0;
+      copy(part, to + first * depth * size);
+      if (valid) copy_valid(pixels, part, true, valid + first, cols, false);
+    });
+  });
+  return valid;
+}
+
+void Regridded::State::resample(Worker& worker, const Affine& window, const Rect& part, const std::vector<int>& bands,
+                                GDALDataType type, double fill, Counts& counts) {
+  const int number = level_for(across * std::abs(window[1]), down * std::abs(window[5]));
+  Layer& level = layer_of(number);
+  const Affine to = compose(compose(scale_of(number), to_source), window);
+  const Taps rows(*kernel, to[3], to[5], part.row0, part.row1, level.description().rows);
+  const Taps cols(*kernel, to[0], to[1], part.col0, part.col1, level.description().cols);
+  const Selection wanted = level.select(bands, type, true);
+
+  const auto depth = static_cast<int64_t>(bands.size());
+  const int64_t size = GDALGetDataTypeSizeBytes(type);
+  uint8_t* const out = worker.buffer.reserve(static_cast<size_t>(rows.size() * cols.size() * depth * size));
+  uint8_t* const valid = worker.valid.reserve(static_cast<size_t>(rows.size() * cols.size()));
+  const Taps::Span across_span = cols.span(0, cols.size());
+  const int64_t width = std::max<int64_t>(0, across_span.high - across_span.low);
+  for (int64_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+    // As many rows as have their source in little memory, at least one.
+    Taps::Span span = rows.span(begin, ++end);
+    for (; end < rows.size(); ++end) {
+      const Taps::Span next = rows.span(end, end + 1);
+      const Taps::Span both{std::min(span.low, next.low), std::max(span.high, next.high)};
+      if ((both.high - both.low) * width * depth > kMostSource) break;
+      span = both;
+    }
+    Rect at{span.low, across_span.low, span.high, across_span.high};
+    if (at.empty()) at = {0, 0, 0, 0};
+    const uint8_t* const source_valid = at.empty() ? nullptr : fetch(worker, level, wanted, at, counts);
+    with_type(type, [&](auto zero) {
+      using T = decltype(zero);
+      std::vector<NoData<T>> nodata;
+      for (size_t b = 0; b < bands.size(); ++b)
+        nodata.push_back({static_cast<T>(wanted.nodata[b]), wanted.has_nodata[b] != 0});
+      rvk::resample(reinterpret_cast<const T*>(worker.source.data()), at, nodata, source_valid, rows, begin, end, cols,
+                    static_cast<T>(fill), worker.resample, reinterpret_cast<T*>(out) + begin * cols.size() * depth,
+                    valid + begin * cols.size());
+    });
+  }
+  Pixels& pixels = worker.pixels;
+  pixels.at = part;
+  pixels.pixel_step = depth;
+  pixels.row_step = cols.size() * depth;
+  pixels.first.clear();
+  for (int64_t b = 0; b < depth; ++b) pixels.first.push_back(out + b * size);
+  pixels.valid = valid;
+}
+
 template <typename F>
-void Warped::State::each(int64_t n, int threads, F&& f) {
+void Regridded::State::each(int64_t n, int threads, F&& f) {
   std::atomic<int64_t> next{0};
   const int count = static_cast<int>(std::min<int64_t>(thread_count(threads), n));
   parallel(count, count, [&](int64_t first, int64_t last) {
@@ -343,18 +453,17 @@ void Warped::State::each(int64_t n, int threads, F&& f) {
   });
 }
 
-Warped::Warped(std::string path, const Description& description, const Grid& grid, GDALResampleAlg method)
-    : state_(new State) {
+Regridded::Regridded(Layer& layer, const Grid& grid, GDALResampleAlg method) : state_(new State(layer, grid, method)) {
   State& s = *state_;
-  s.path = std::move(path);
-  s.description = description;
-  s.grid = grid;
-  s.method = method;
+  const Description& description = s.description;
   if (grid.crs.empty() != description.crs.empty())
     throw std::invalid_argument(s.path + (grid.crs.empty() ? ": has a CRS, but the grid has none"
                                                            : ": has no CRS, so it has no place on a grid with one"));
   s.one_crs = same_crs(grid.crs, description.crs);
-  if (s.one_crs) s.to_source = pixels_to_pixels(grid.transform, description.transform, s.path);
+  if (s.one_crs) {
+    s.to_source = pixels_to_pixels(grid.transform, description.transform, s.path);
+    if (s.to_source[2] == 0 && s.to_source[4] == 0) s.kernel = kernel_of(method);
+  }
   Quiet quiet;
   auto worker = s.workers.take();
   s.measure(*worker, quiet);
@@ -374,21 +483,22 @@ Warped::Warped(std::string path, const Description& description, const Grid& gri
   s.workers.give(std::move(worker));
 }
 
-Warped::~Warped() {
+Regridded::~Regridded() {
   Quiet quiet;
   state_.reset();
 }
 
-void Warped::decode(const Visits& visits, const std::vector<int>& bands, GDALDataType type, double fill, int threads,
-                    const Use& use) const {
+void Regridded::decode(const Visits& visits, const std::vector<int>& bands, GDALDataType type, double fill, int threads,
+                       Counts& counts, const Use& use) const {
   state_->each(visits.pieces(), threads, [&](State::Worker& worker, Quiet& quiet, int64_t piece, int number) {
-    state_->warp(worker, quiet, {0, 1, 0, 0, 0, 1}, visits.need(piece), bands, type, fill);
+    state_->read(worker, quiet, {0, 1, 0, 0, 0, 1}, visits.need(piece), bands, type, fill, counts);
     use(worker.pixels, piece, number);
   });
 }
 
-void Warped::stretch(const int64_t* windows, std::vector<int64_t> which, int64_t rows, int64_t cols,
-                     const std::vector<int>& bands, GDALDataType type, double fill, int threads, const Use& use) const {
+void Regridded::stretch(const int64_t* windows, std::vector<int64_t> which, int64_t rows, int64_t cols,
+                        const std::vector<int>& bands, GDALDataType type, double fill, int threads, Counts& counts,
+                        const Use& use) const {
   // Neighbours after each other, so that they meet the blocks that GDAL still holds.
   std::sort(which.begin(), which.end(), [&](int64_t a, int64_t b) {
     const int64_t *v = windows + 4 * a, *w = windows + 4 * b;
@@ -407,7 +517,7 @@ void Warped::stretch(const int64_t* windows, std::vector<int64_t> which, int64_t
                     static_cast<double>(w[0]),
                     0,
                     static_cast<double>(w[2]) / static_cast<double>(rows)};
-    state_->warp(worker, quiet, at, part, bands, type, fill);
+    state_->read(worker, quiet, at, part, bands, type, fill, counts);
     use(worker.pixels, i, number);
   });
 }

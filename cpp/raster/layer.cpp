@@ -39,11 +39,16 @@ struct Layer::Worker {
   Pixels pixels;
 };
 
-Layer::Layer(std::string path, int id, bool direct, std::shared_ptr<BlockCache> cache)
-    : path_(std::move(path)), id_(id), cache_(std::move(cache)), workers_(new Pool<Worker>) {
+Layer::Layer(std::string path, bool direct, std::shared_ptr<BlockCache> cache, int level)
+    : path_(std::move(path)),
+      direct_(direct),
+      cache_(std::move(cache)),
+      id_(cache_ ? cache_->add_layer() : 0),
+      level_(level),
+      workers_(new Pool<Worker>) {
   Quiet quiet;
   auto worker = std::make_unique<Worker>();
-  worker->dataset = open(path_, quiet);
+  worker->dataset = open_file(quiet);
   GDALDataset& dataset = *worker->dataset;
   description_ = describe(dataset, path_);
   bands_ = bands_of(dataset);
@@ -63,8 +68,10 @@ Layer::Layer(std::string path, int id, bool direct, std::shared_ptr<BlockCache> 
 
 Layer::~Layer() = default;
 
+Dataset Layer::open_file(Quiet& quiet) const { return open_level(path_, level_, quiet); }
+
 GDALDataset& Layer::dataset(Worker& worker, Quiet& quiet) {
-  if (!worker.dataset) worker.dataset = open(path_, quiet);
+  if (!worker.dataset) worker.dataset = open_file(quiet);
   return *worker.dataset;
 }
 

@@ -38,9 +38,12 @@ struct Counts {
 
 class Layer {
  public:
-  // `id` is the layer's in the cache, which may be null. Without `direct` GDAL decodes everything. Throws as open().
-  Layer(std::string path, int id, bool direct, std::shared_ptr<BlockCache> cache);
+  // Its overview `level`, from 0, or kFull: the raster itself. The cache may be null. Without `direct` GDAL decodes
+  // everything. Throws as open().
+  Layer(std::string path, bool direct, std::shared_ptr<BlockCache> cache, int level = kFull);
   ~Layer();
+
+  std::unique_ptr<Layer> overview(int level) const { return std::make_unique<Layer>(path_, direct_, cache_, level); }
 
   const std::string& path() const { return path_; }
   const Description& description() const { return description_; }
@@ -61,6 +64,7 @@ class Layer {
  private:
   struct Worker;
 
+  Dataset open_file(Quiet& quiet) const;
   GDALDataset& dataset(Worker& worker, Quiet& quiet);
   void decode_gdal(Worker& worker, Quiet& quiet, const Rect& need, const Selection& wanted, Counts& counts);
   void find(Worker& worker, const Visits& visits, int64_t begin, int64_t end, const Selection& wanted, bool keep);
@@ -71,8 +75,9 @@ class Layer {
   BlockCache::Key key(const Rect& piece, int64_t plane) const;
 
   std::string path_;
-  int id_;
+  bool direct_;
   std::shared_ptr<BlockCache> cache_;
+  int id_, level_;
   Description description_;
   Bands bands_;
   GDALDataType native_ = GDT_Unknown;

@@ -301,4 +301,15 @@ template void clear_where_zero<uint16_t>(const Pixels&, size_t, uint8_t*);
 template void clear_where_zero<int16_t>(const Pixels&, size_t, uint8_t*);
 template void clear_where_zero<float>(const Pixels&, size_t, uint8_t*);
 
+void copy_valid(const Pixels& pixels, const Rect& part, bool set, uint8_t* valid, int64_t row_step, bool stream) {
+  const int64_t cols = part.col1 - part.col0, width = pixels.at.col1 - pixels.at.col0;
+  for (int64_t row = part.row0; row < part.row1; ++row, valid += row_step) {
+    const uint8_t* from =
+        pixels.valid ? pixels.valid + (row - pixels.at.row0) * width + part.col0 - pixels.at.col0 : nullptr;
+    if (!set && from) clear_where_masked(from, cols, valid);
+    if (set && from) copy_bytes(valid, from, static_cast<size_t>(cols), stream);
+    if (set && !from) std::memset(valid, 1, static_cast<size_t>(cols));
+  }
+}
+
 }  // namespace rvk

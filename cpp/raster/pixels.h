@@ -76,6 +76,10 @@ void mark_data(const Pixels& pixels, const std::vector<NoData<T>>& nodata, uint8
 template <typename T>
 void clear_where_zero(const Pixels& pixels, size_t channel, uint8_t* valid);
 
+// Where `part` of pixels.at has data, to rows of `valid` that are row_step apart: set (past the caches when `stream`),
+// or without `set` only cleared.
+void copy_valid(const Pixels& pixels, const Rect& part, bool set, uint8_t* valid, int64_t row_step, bool stream);
+
 // valid = valid and mask, (rows, cols) each, of `count` values.
 void clear_where_masked(const uint8_t* mask, int64_t count, uint8_t* valid);
 

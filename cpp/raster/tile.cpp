@@ -22,18 +22,6 @@ GDALDataType type_of(const Description& d) {
 // Outputs larger than this are written past the caches.
 constexpr int64_t kStreamed = int64_t{16} << 20;
 
-// Where `part` has data, to rows of `valid`: set by the first raster, cleared by the others.
-void copy_valid(const Pixels& pixels, const Rect& part, bool first, uint8_t* valid, int64_t row_step, bool stream) {
-  const int64_t cols = part.col1 - part.col0, width = pixels.at.col1 - pixels.at.col0;
-  for (int64_t row = part.row0; row < part.row1; ++row, valid += row_step) {
-    const uint8_t* from =
-        pixels.valid ? pixels.valid + (row - pixels.at.row0) * width + part.col0 - pixels.at.col0 : nullptr;
-    if (!first && from) clear_where_masked(from, cols, valid);
-    if (first && from) copy_bytes(valid, from, static_cast<size_t>(cols), stream);
-    if (first && !from) std::memset(valid, 1, static_cast<size_t>(cols));
-  }
-}
-
 template <typename T>
 void fill_all(void* out, int64_t count, double value) {
   std::fill_n(static_cast<T*>(out), count, static_cast<T>(value));
@@ -45,7 +33,7 @@ Stack::Stack(const std::vector<std::string>& paths, const Options& options) : me
   if (paths.empty()) throw std::invalid_argument("images: expected at least one path, got none");
   if (options.cache_bytes > 0) cache_ = std::make_shared<BlockCache>(options.cache_bytes);
   for (const auto& path : paths) {
-    layers_.push_back(std::make_unique<Layer>(path, static_cast<int>(layers_.size()), options.direct, cache_));
+    layers_.push_back(std::make_unique<Layer>(path, options.direct, cache_));
     descriptions_.push_back(layers_.back()->description());
     const Description &a = descriptions_.front(), &b = descriptions_.back();
     const std::string differs = difference(grid_of(a), b);
@@ -54,17 +42,17 @@ Stack::Stack(const std::vector<std::string>& paths, const Options& options) : me
                                   "; images of one scene must share a grid, or all say where they lie");
   }
   grid_ = options.grid ? *options.grid : grid_of(descriptions_.front());
-  warped_.resize(layers_.size());
+  regridded_.resize(layers_.size());
   for (size_t l = 0; l < layers_.size(); ++l) {
     elsewhere_.push_back(!difference(grid_, descriptions_[l]).empty());
-    if (elsewhere_[l]) warped(l);
+    if (elsewhere_[l]) regridded(l);
   }
 }
 
-const Warped& Stack::warped(size_t l) {
+const Regridded& Stack::regridded(size_t l) {
   const std::lock_guard<std::mutex> hold(lock_);
-  if (!warped_[l]) warped_[l] = std::make_unique<Warped>(layers_[l]->path(), descriptions_[l], grid_, method_);
-  return *warped_[l];
+  if (!regridded_[l]) regridded_[l] = std::make_unique<Regridded>(*layers_[l], grid_, method_);
+  return *regridded_[l];
 }
 
 int64_t Stack::count(const Counts& counts) {
@@ -76,7 +64,7 @@ int64_t Stack::count(const Counts& counts) {
 
 Stack::~Stack() {
   Quiet quiet;
-  warped_.clear();
+  regridded_.clear();
   layers_.clear();
 }
 
@@ -145,8 +133,8 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
       if (valid) copy_valid(pixels, part, first, valid + (i * rows + row) * cols + col, cols, stream);
     };
     if (!plain.empty()) {
-      const int64_t piece_rows = elsewhere_[l] ? Warped::kPiece : layer.piece_rows();
-      const int64_t piece_cols = elsewhere_[l] ? Warped::kPiece : layer.piece_cols();
+      const int64_t piece_rows = elsewhere_[l] ? Regridded::kPiece : layer.piece_rows();
+      const int64_t piece_cols = elsewhere_[l] ? Regridded::kPiece : layer.piece_cols();
       const Visits visits(windows, plain, height, width, piece_rows, piece_cols);
       const Use use = [&](const Pixels& pixels, int64_t piece, int) {
         const PixelCopy copy(pixels, static_cast<int>(size), offsets, pixel_step, row_step, stream);
@@ -156,17 +144,17 @@ int64_t Stack::read(const int64_t* windows, int64_t n, int64_t rows, int64_t col
         if (stream) stream_fence();
       };
       if (elsewhere_[l])
-        warped(l).decode(visits, own, type, fill, threads, use);
+        regridded(l).decode(visits, own, type, fill, threads, counts, use);
       else
         layer.decode(visits, layer.select(own, type, valid != nullptr), threads, counts, use);
     }
     if (!stretched.empty())
-      warped(l).stretch(windows, stretched, rows, cols, own, type, fill, threads,
-                        [&](const Pixels& pixels, int64_t i, int) {
-                          const PixelCopy copy(pixels, static_cast<int>(size), offsets, pixel_step, row_step, stream);
-                          put(pixels, copy, pixels.at, i, pixels.at.row0, pixels.at.col0);
-                          if (stream) stream_fence();
-                        });
+      regridded(l).stretch(
+          windows, stretched, rows, cols, own, type, fill, threads, counts, [&](const Pixels& pixels, int64_t i, int) {
+            const PixelCopy copy(pixels, static_cast<int>(size), offsets, pixel_step, row_step, stream);
+            put(pixels, copy, pixels.at, i, pixels.at.row0, pixels.at.col0);
+            if (stream) stream_fence();
+          });
     first = false;
   }
   return count(counts);

@@ -91,7 +91,7 @@ class Stack {
   int64_t visit_copies(const int64_t* windows, int64_t n, const std::vector<int>& bands, GDALDataType type, int threads,
                        const Visitor& f);
   int64_t count(const Counts& counts);
-  const Warped& warped(size_t layer);
+  const Regridded& regridded(size_t layer);
 
   std::shared_ptr<BlockCache> cache_;  // null: none
   std::vector<Description> descriptions_;
@@ -100,7 +100,7 @@ class Stack {
   Grid grid_;
   GDALResampleAlg method_;
   std::mutex lock_;
-  std::vector<std::unique_ptr<Warped>> warped_;  // per layer; made when first needed
+  std::vector<std::unique_ptr<Regridded>> regridded_;  // per layer; made when first needed
   Counts counts_;
 };
 

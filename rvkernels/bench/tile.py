@@ -14,6 +14,7 @@ import numpy as np
 
 from rvkernels.bench import Case, Inputs, Peer, Scene
 from rvkernels.ops import tile
+from rvkernels.ops import windows as plans
 
 SIZE, STRIDE = 256, 128
 RANDOM = 1000
@@ -53,8 +54,33 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
         predicted(f"{len(random):,} random, {SMALL_CACHE_MB} MB cache", random, whole=False, cache_mb=SMALL_CACHE_MB),
         predicted(f"{len(random):,} random, one by one", random, whole=False, ours=run_one_by_one),
         predicted("a row of windows, readers of other projects", sliding[: len(corners[1])], peers=PROJECTS),
+        _stretched(scene, quick),
     ]
     return found
+
+
+def _stretched(scene: Scene, quick: bool) -> Case:
+    """Random windows of half to twice the size, as in training with scale jitter, bilinear."""
+    extent, count = (0, 0, scene.rows, scene.cols), RANDOM // (10 if quick else 1)
+    plan = plans.random(extent, None, count, sizes=(SIZE // 2, 2 * SIZE), seed=0)
+    inputs = {"path": scene.path("deflate512_pred2"), "windows": plan, "size": SIZE, "bands": scene.image.shape[2]}
+    # Next to pixels without data GDAL weighs rows alike however little of them there is; we weigh pixels.
+    whole = [i for i, window in enumerate(plan.tolist()) if _has_data(scene.image, window)]
+    inputs["compared"] = np.array(whole[:: max(1, len(whole) // COMPARED)])
+    return Case(
+        kernel="tile",
+        name=f"{count:,} random of {SIZE // 2} to {2 * SIZE} pixels to one size",
+        inputs=inputs,
+        ours=run_stretched,
+        check=as_reference,
+        peers=(Peer("GDAL ReadAsArray, bilinear", "gdal:stretched_chips", check=nearly_same_chips),),
+    )
+
+
+def _has_data(image: np.ndarray, window: list[int]) -> bool:
+    """Whether all pixels of a window hold data (are not 0), and those that a kernel reaches around it."""
+    row, col, rows, cols = window
+    return bool((image[max(0, row - 2) : row + rows + 2, max(0, col - 2) : col + cols + 2] != 0).all())
 
 
 def _windows(corners: np.ndarray) -> np.ndarray:
@@ -114,6 +140,30 @@ def run_one_by_one(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
         return out[compared]
 
     return run
+
+
+def run_stretched(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
+    path, windows, size, compared = (inputs[name] for name in ("path", "windows", "size", "compared"))
+    out = np.empty((len(windows), size, size, inputs["bands"]), np.uint8)
+
+    def run() -> np.ndarray:
+        tile.Raster(path).read(windows, size=size, out=out, threads=threads)
+        return out[compared]
+
+    return run
+
+
+def as_reference(inputs: Inputs, chips: np.ndarray) -> None:
+    some = inputs["compared"][::10]
+    expected = tile.read(inputs["path"], inputs["windows"][some], size=inputs["size"], kernel="reference")
+    np.testing.assert_array_equal(chips[::10], expected)
+
+
+def nearly_same_chips(ours: np.ndarray, theirs: Any) -> None:
+    """GDAL sums in double: halves may be rounded the other way."""
+    difference = np.abs(ours.astype(int) - theirs)
+    assert difference.max() <= 1, difference.max()
+    assert (difference > 0).mean() < 0.01, (difference > 0).mean()
 
 
 def chips_of_the_scene(inputs: Inputs, chips: np.ndarray) -> None:

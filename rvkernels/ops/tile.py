@@ -23,6 +23,7 @@ TOLERANCE = 0
 DTYPES = ("uint8", "uint16", "int16", "float32")
 LAYOUTS = ("NHWC", "NCHW")
 RESAMPLING = ("nearest", "bilinear", "cubic", "average")
+SEPARABLE = ("nearest", "bilinear", "average")  # along the axes of a raster; else GDAL warps
 IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 FARTHEST = 2**31  # of a window's numbers
 CONVERTED = 1 << 24  # values converted to a narrower dtype at a time
@@ -73,10 +74,12 @@ class Raster:
     cache_mb    decoded blocks of compressed GeoTIFF are kept for later reads up to so many MiB, the longest unused
                 forgotten first; a read of more than that keeps none. What GDAL decodes is in GDAL's own cache
 
-    Rasters on the grid are read as they are. Others are resampled by GDAL's warper with an exact transformer, one pixel
-    independent of all others, from the overview whose pixels are just finer than wanted (nearest: always from the
-    raster itself); kernels grow with the ratio of pixel sizes, so that no pixel is passed over.
-    Where a resampled raster has no data, `read` gives `fill`.
+    Rasters on the grid are read as they are. Others are resampled, one pixel independent of all others, from the
+    overview whose pixels are just finer than wanted (nearest: always from the raster itself); kernels grow with the
+    ratio of pixel sizes, so that no pixel is passed over. Nearest, bilinear and average along the raster's own rows
+    and columns are what GDAL's RasterIO gives, from blocks that are decoded and kept as for any read; cubic, another
+    CRS and rotated grids are left to GDAL's warper with an exact transformer. Pixels without data take no part, and
+    where a resampled raster has none, `read` gives `fill`.
 
     Raises ValueError naming the files when their grids differ and not all say where they lie (geotransform, and either
     all or none a CRS), and when a raster has no pixel on the grid. Reads of one object may run in several threads;
@@ -216,7 +219,7 @@ def read(
     valid    True: return a mask as well; or the (n, rows, cols) uint8 array to write it to. 1 where every raster has
              data. No data is: outside the grid, or the raster; alpha or mask of 0; every selected band of a raster
              nodata or NaN. A resampled pixel has data when one of the pixels that it is made of has
-    counts   a dict whose "blocks" grows by the number of blocks decoded, without those of resampled rasters
+    counts   a dict whose "blocks" grows by the number of blocks decoded, without those that GDAL warps
     threads  0 = all cores
 
     Returns pixels uint8, uint16, int16 or float32 (32-bit integers and doubles become float32); with valid=True the
@@ -264,7 +267,10 @@ def reference_read(
     grid: Grid | None = None,
     resampling: str = "bilinear",
 ) -> int:
-    """The plain loop: GDAL's Python bindings read or warp each window of each raster. Returns 0 (no blocks counted)."""
+    """The plain loop: GDAL's Python bindings read or warp each window of each raster, and NumPy resamples along axes.
+
+    Returns 0 (no blocks counted).
+    """
     from osgeo import gdal
 
     gdal.UseExceptions()
@@ -291,7 +297,8 @@ def reference_read(
             if layer.on(grid) and tuple(window[2:]) == size:
                 pixels, data = layer.cut(window, part, sources)
             else:
-                found = layer.warp(grid, window, size, sources, fill, resampling, out.dtype)
+                make = layer.resample if layer.separable(grid, resampling) else layer.warp
+                found = make(grid, window, size, sources, fill, resampling, out.dtype)
                 pixels, data = (f[part] for f in found)
             out[i][part][..., targets] = pixels
             if valid is not None:
@@ -367,7 +374,7 @@ class _Layer:
         row, col, rows, cols = window
         plain = (rows, cols) == size  # then all of the grid is warped, so that a pixel is the same in all windows
         shape = (grid.rows, grid.cols) if plain else size
-        out_to_grid = IDENTITY if plain else (col, cols / size[1], 0, row, 0, rows / size[0])
+        out_to_grid = _out_to_grid(window, size)
         one_crs = self.one_crs(grid)
         # Pixels of the raster under one of the output, at the raster's middle.
         if one_crs:
@@ -376,15 +383,7 @@ class _Layer:
         else:
             across, down = self._footprint(grid)
         across, down = across * abs(out_to_grid[1]), down * abs(out_to_grid[5])
-        level, best = -1, 1.0
-        scale = (1.0, 1.0)  # rows and columns of the raster per one of the overview
-        for i in range(0 if resampling == "nearest" else self.imagery[0].GetOverviewCount()):
-            overview = self.imagery[0].GetOverview(i)
-            factor = self.grid.rows / overview.YSize, self.grid.cols / overview.XSize
-            usable = not self.masked or overview.GetMaskFlags() & gdal.GMF_PER_DATASET
-            if usable and factor[0] <= down * 1.01 and factor[1] <= across * 1.01 and factor[0] * factor[1] > best:
-                level, best, scale = i, factor[0] * factor[1], factor
-        source = gdal.OpenEx(self.path, open_options=[f"OVERVIEW_LEVEL={level}"] if level >= 0 else [])
+        source, scale = self._level(across, down, resampling)
         numbers = [self.imagery[b].GetBand() for b in sources] + ([self.alpha.GetBand()] if self.alpha else [])
         source = gdal.Translate("", source, format="VRT", bandList=numbers)
         types = dict(zip(DTYPES, (gdal.GDT_Byte, gdal.GDT_UInt16, gdal.GDT_Int16, gdal.GDT_Float32)))
@@ -429,6 +428,76 @@ class _Layer:
         pixels, data = found[..., :-1], found[..., -1] != 0
         return pixels, data & ~np.isnan(pixels).all(axis=-1) if pixels.dtype.kind == "f" else data
 
+    def _level(self, across: float, down: float, resampling: str) -> tuple:
+        """The dataset for pixels of so many columns and rows of the raster, and its rows and columns per one of it."""
+        gdal = self.gdal
+        level, best = -1, 1.0
+        scale = (1.0, 1.0)
+        for i in range(0 if resampling == "nearest" else self.imagery[0].GetOverviewCount()):
+            overview = self.imagery[0].GetOverview(i)
+            factor = self.grid.rows / overview.YSize, self.grid.cols / overview.XSize
+            usable = not self.masked or overview.GetMaskFlags() & gdal.GMF_PER_DATASET
+            if usable and factor[0] <= down * 1.01 and factor[1] <= across * 1.01 and factor[0] * factor[1] > best:
+                level, best, scale = i, factor[0] * factor[1], factor
+        return gdal.OpenEx(self.path, open_options=[f"OVERVIEW_LEVEL={level}"] if level >= 0 else []), scale
+
+    def separable(self, grid: Grid, resampling: str) -> bool:
+        """Whether the raster's rows and columns are resampled one after the other; else GDAL warps it."""
+        if resampling not in SEPARABLE or not self.one_crs(grid):
+            return False
+        to_source = _pixels_to_pixels(grid.transform, self.grid.transform)
+        return to_source[2] == to_source[4] == 0
+
+    def resample(
+        self,
+        grid: Grid,
+        window: Sequence[int],
+        size: tuple[int, int],
+        sources: Sequence[int],
+        fill: float,
+        resampling: str,
+        dtype: np.dtype,
+    ) -> tuple:
+        """Pixels (rows, cols, bands) and where there is data, of a window of the grid; sums in float32."""
+        to_source = _pixels_to_pixels(grid.transform, self.grid.transform)
+        out_to_grid = _out_to_grid(window, size)
+        across, down = abs(to_source[1] * out_to_grid[1]), abs(to_source[5] * out_to_grid[5])
+        source, scale = self._level(across, down, resampling)
+        to = _compose(_compose((0, 1 / scale[1], 0, 0, 0, 1 / scale[0]), to_source), out_to_grid)
+        plain = tuple(window[2:]) == size
+        first_row, first_col = window[:2] if plain else (0, 0)
+        axes = (
+            _taps(resampling, to[3], to[5], np.arange(first_row, first_row + size[0]), source.RasterYSize),
+            _taps(resampling, to[0], to[1], np.arange(first_col, first_col + size[1]), source.RasterXSize),
+        )
+        # What the weights reach, at least one pixel.
+        (top, bottom), (left, right) = (_reached(*taps) for taps in axes)
+        box = left, top, right - left, bottom - top
+        bands = [source.GetRasterBand(self.imagery[b].GetBand()) for b in sources]
+        values = np.stack([band.ReadAsArray(*box) for band in bands], axis=-1)
+        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        for k, band in enumerate(bands):
+            nodata = band.GetNoDataValue()
+            if nodata is not None:
+                missing[..., k] |= values[..., k] == nodata
+        if self.alpha is not None:
+            missing |= source.GetRasterBand(self.alpha.GetBand()).ReadAsArray(*box)[..., None] == 0
+        elif self.masked:
+            missing |= bands[0].GetMaskBand().ReadAsArray(*box)[..., None] == 0
+        found = np.where(missing, 0, values).astype(np.float32)
+        gaps = missing.astype(np.float32)
+        for axis, (begin, (first, weights)) in enumerate(zip((top, left), axes)):
+            found, gaps = (_weigh(part, first - begin, weights, axis) for part in (found, gaps))
+        share = 1 - gaps
+        reached = np.ix_(*((weights > 0).any(axis=1) for _, weights in axes))
+        has = np.zeros(found.shape, bool)
+        has[reached] = share[reached] > 1e-5
+        np.divide(found, share, out=found, where=has & (gaps != 0))
+        if dtype.kind != "f":
+            limits = np.iinfo(dtype)
+            found = np.floor(np.clip(found, limits.min, limits.max) + np.float32(0.5))
+        return np.where(has, found, fill).astype(dtype), has.any(axis=-1)
+
     def _footprint(self, grid: Grid) -> tuple[float, float]:
         """Columns and rows of the raster under the pixel of a grid in another CRS, around the raster's middle."""
         gdal = self.gdal
@@ -440,6 +509,50 @@ class _Layer:
         at = [transformer.TransformPoint(True, x + dx, y + dy)[1] for dx, dy in ((0, 0), (1, 0), (0, 1))]
         across, down = (abs(at[1][k] - at[0][k]) + abs(at[2][k] - at[0][k]) for k in (0, 1))
         return across, down
+
+
+def _out_to_grid(window: Sequence[int], size: tuple[int, int]) -> tuple[float, ...]:
+    """Pixels of a window's output as pixels of the grid; as they are when the window is of the output's size."""
+    row, col, rows, cols = window
+    return IDENTITY if (rows, cols) == size else (col, cols / size[1], 0.0, row, 0.0, rows / size[0])
+
+
+def _taps(resampling: str, origin: float, step: float, outputs: np.ndarray, extent: int) -> tuple:
+    """First pixel (n,) and weights (n, most) of output pixels along an axis, the formula of cpp/raster/resample.h."""
+    centre = origin + step * (outputs + 0.5)
+    pixel = np.floor(centre + 1e-10)
+    if resampling == "nearest":
+        inside = (pixel >= 0) & (pixel < extent)
+        return np.where(inside, pixel, 0).astype(int), inside[:, None].astype(np.float32)
+    reach = abs(step) / 2 if resampling == "average" else max(1.0, abs(step))
+    first = np.clip(np.floor(centre - reach), 0, extent)
+    p = first[:, None] + np.arange(math.ceil(2 * reach) + 2)
+    low, high = (centre - reach)[:, None], (centre + reach)[:, None]
+    if resampling == "bilinear":
+        weights = 1 - np.abs(p + 0.5 - centre[:, None]) / reach
+        weights[(pixel < 0) | (pixel >= extent)] = 0
+    else:
+        weights = np.minimum(p + 1, high) - np.maximum(p, low)
+    weights[(weights <= 1e-10) | (p >= extent)] = 0
+    total = sum(weights.T)  # in this order
+    return first.astype(int), (weights / np.where(total > 0, total, 1)[:, None]).astype(np.float32)
+
+
+def _reached(first: np.ndarray, weights: np.ndarray) -> tuple[int, int]:
+    """The pixels [begin, end) that have a weight; [0, 1) when none has."""
+    some, k = np.nonzero(weights)
+    at = first[some] + k
+    return (int(at.min()), int(at.max()) + 1) if len(at) else (0, 1)
+
+
+def _weigh(values: np.ndarray, first: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """Sums along an axis, from the first pixel to the last."""
+    found = np.zeros((len(first), *np.delete(values.shape, axis)), np.float32)
+    source = np.moveaxis(values, axis, 0)
+    for k, weight in enumerate(weights.T):
+        some = weight > 0
+        found[some] += weight[some, None, None] * source[first[some] + k]
+    return np.moveaxis(found, 0, axis)
 
 
 def _compose(outer: Sequence[float], inner: Sequence[float]) -> tuple[float, ...]:

@@ -98,6 +98,28 @@ def chips(inputs, threads):
     return run
 
 
+def stretched_chips(inputs, threads):
+    """Windows of any size, resampled to one in the same call; else as `chips`."""
+    windows, size = inputs["windows"], inputs["size"]
+    out = np.empty((len(windows), inputs["bands"], size, size), np.uint8)
+    workers = threads or os.cpu_count()
+    parts = np.array_split(np.arange(len(windows)), workers)
+
+    def read(part):
+        dataset = gdal.Open(inputs["path"])
+        for i in part.tolist():
+            row, col, rows, cols = windows[i].tolist()
+            dataset.ReadAsArray(col, row, cols, rows, buf_obj=out[i], resample_alg=gdal.GRIORA_Bilinear)
+
+    def run():
+        gdal.SetCacheMax(DEFAULT_CACHE)
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(read, parts))
+        return np.moveaxis(out[inputs["compared"]], 1, 3)
+
+    return run
+
+
 def statistics(inputs, threads):
     """What gdalinfo -stats does: all values of each band, exactly. Threads decode, but GDAL counts on one."""
     gdal.SetConfigOption("GDAL_PAM_ENABLED", "NO")  # or the result would be written beside the file
