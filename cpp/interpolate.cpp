@@ -127,16 +127,10 @@ RVK_VBMI_INLINE __m512 between(__m512 a, __m512 b, __m512 weight) {
   return _mm512_add_ps(a, _mm512_mul_ps(_mm512_sub_ps(b, a), weight));
 }
 
-// Integers of one or two bytes. `fixed` is the number of bands, or 0 for any.
-template <typename T, int fixed>
-RVK_VBMI void blend_vbmi(const Patch& patch, const Line& line, const Planes& planes) {
-  constexpr int kSize = sizeof(T);
-  const int bands = fixed > 0 ? fixed : static_cast<int>(patch.bands());
-  const int group = std::min(bands, 8 / kSize);  // bands of one pixel that eight bytes have
-  const bool pairs = 2 * bands * kSize <= 8;     // they have the next pixel, too
-  const int64_t col_step = bands * kSize, row_step = patch.row_step() * kSize;
-  const __m512i row_steps = _mm512_set1_epi32(static_cast<int32_t>(row_step));
-  const __m512i col_steps = _mm512_set1_epi32(static_cast<int32_t>(col_step));
+// Offsets in bytes and weights, sixteen at a time; the offsets of pixels behind the end, which lie anywhere, are 0.
+RVK_VBMI void find_taps_vbmi(const Patch& patch, int64_t size, const Line& line, Taps& taps) {
+  const __m512i row_steps = _mm512_set1_epi32(static_cast<int32_t>(patch.row_step() * size));
+  const __m512i col_steps = _mm512_set1_epi32(static_cast<int32_t>(patch.bands() * size));
   const __m512i lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i dy = _mm512_set1_epi64(8 * line.dy), dx = _mm512_set1_epi64(8 * line.dx);
   const int64_t first_y = line.y + line.begin * line.dy - kHalf - patch.row() * kOne;
@@ -148,13 +142,27 @@ RVK_VBMI void blend_vbmi(const Patch& patch, const Line& line, const Planes& pla
     const Position row = position_of(y, y_next), col = position_of(x, x_next);
     y = _mm512_add_epi64(y_next, dy);
     x = _mm512_add_epi64(x_next, dx);
-    // Pixels behind the end, which lie anywhere, become the first.
     const auto wanted = static_cast<__mmask16>(line.end - c >= 16 ? 0xFFFF : (1 << (line.end - c)) - 1);
     const __m512i offset = _mm512_maskz_add_epi32(wanted, _mm512_mullo_epi32(row.whole, row_steps),
                                                   _mm512_mullo_epi32(col.whole, col_steps));
-    alignas(64) int32_t at[16];
-    _mm512_store_si512(at, offset);
-    __asm__("" : "+m"(at));  // loads from here are faster than what compilers make of it, a walk through the vector
+    _mm512_storeu_si512(taps.at.data() + c, offset);
+    _mm512_storeu_ps(taps.y.data() + c, row.weight);
+    _mm512_storeu_ps(taps.x.data() + c, col.weight);
+  }
+}
+
+// Integers of one or two bytes. `fixed` is the number of bands, or 0 for any.
+template <typename T, int fixed>
+RVK_VBMI void blend_vbmi(const Patch& patch, const Line& line, Taps& taps, const Planes& planes) {
+  constexpr int kSize = sizeof(T);
+  const int bands = fixed > 0 ? fixed : static_cast<int>(patch.bands());
+  const int group = std::min(bands, 8 / kSize);  // bands of one pixel that eight bytes have
+  const bool pairs = 2 * bands * kSize <= 8;     // they have the next pixel, too
+  const int64_t col_step = bands * kSize, row_step = patch.row_step() * kSize;
+  find_taps_vbmi(patch, kSize, line, taps);
+  for (int64_t c = line.begin; c < line.end; c += 16) {
+    const int32_t* at = taps.at.data() + c;
+    const __m512 wx = _mm512_loadu_ps(taps.x.data() + c), wy = _mm512_loadu_ps(taps.y.data() + c);
     for (int first = 0; first < bands; first += group) {
       const uint8_t* from = patch.data() + first * kSize;
       const Loaded a = load_words(from, at), d = load_words(from + row_step, at);
@@ -162,25 +170,25 @@ RVK_VBMI void blend_vbmi(const Patch& patch, const Line& line, const Planes& pla
       const Loaded e = pairs ? d : load_words(from + row_step + col_step, at);
       const int next = pairs ? bands : 0;
       for (int k = 0; k < std::min(group, bands - first); ++k) {
-        const __m512 above = between(value_of<T>(a, k), value_of<T>(b, next + k), col.weight);
-        const __m512 below = between(value_of<T>(d, k), value_of<T>(e, next + k), col.weight);
-        _mm512_storeu_ps(planes[first + k] + c, between(above, below, row.weight));
+        const __m512 above = between(value_of<T>(a, k), value_of<T>(b, next + k), wx);
+        const __m512 below = between(value_of<T>(d, k), value_of<T>(e, next + k), wx);
+        _mm512_storeu_ps(planes[first + k] + c, between(above, below, wy));
       }
     }
   }
 }
 
 template <typename T>
-void blend_vbmi(const Patch& patch, const Line& line, const Planes& planes) {
+void blend_vbmi(const Patch& patch, const Line& line, Taps& taps, const Planes& planes) {
   switch (patch.bands()) {
     case 1:
-      return blend_vbmi<T, 1>(patch, line, planes);
+      return blend_vbmi<T, 1>(patch, line, taps, planes);
     case 3:
-      return blend_vbmi<T, 3>(patch, line, planes);
+      return blend_vbmi<T, 3>(patch, line, taps, planes);
     case 4:
-      return blend_vbmi<T, 4>(patch, line, planes);
+      return blend_vbmi<T, 4>(patch, line, taps, planes);
     default:
-      return blend_vbmi<T, 0>(patch, line, planes);
+      return blend_vbmi<T, 0>(patch, line, taps, planes);
   }
 }
 
@@ -190,7 +198,7 @@ template <typename T>
 void blend(const Patch& patch, const Line& line, Taps& taps, const Planes& planes) {
 #if defined(__x86_64__)
   if constexpr (sizeof(T) <= 2) {
-    if (isa() >= Isa::vbmi) return blend_vbmi<T>(patch, line, planes);
+    if (isa() >= Isa::vbmi) return blend_vbmi<T>(patch, line, taps, planes);
   }
 #endif
   blend_plain<T>(patch, line, taps, planes);
@@ -216,6 +224,8 @@ void narrow(int64_t start, int64_t step, int64_t limit, int64_t& begin, int64_t&
     if (start < 0 || start >= limit) end = begin;
     return;
   }
+  const auto inside = [=](int64_t c) { return start + c * step >= 0 && start + c * step < limit; };
+  if (begin < end && inside(begin) && inside(end - 1)) return;  // most lines: saves the divisions
   const int64_t first = step > 0 ? -floor_div(start, step) : -floor_div(start - (limit - 1), step);
   const int64_t last = step > 0 ? floor_div(limit - 1 - start, step) : floor_div(-start, step);
   begin = std::min(std::max(begin, first), end);
@@ -244,7 +254,7 @@ void Patch::take(const uint8_t* chip, PixelType type, int64_t rows, int64_t cols
   }
 }
 
-Taps::Taps(int64_t cols) : at(static_cast<size_t>(cols)), x(at.size()), y(at.size()) {
+Taps::Taps(int64_t cols) : at(static_cast<size_t>(cols + 15)), x(at.size()), y(at.size()) {
   for (auto& c : corner) c.resize(at.size());
 }
 
@@ -272,6 +282,7 @@ void nearest(const uint8_t* labels, int64_t cols, const Line& line, Taps& taps, 
     }
   });
   const int64_t begin = line.begin, end = line.end;
+#pragma GCC unroll 8
   for (int64_t c = begin; c < end; ++c) to[c] = labels[at[c]];
 }
 

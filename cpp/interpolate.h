@@ -48,7 +48,8 @@ class Patch {
   std::vector<uint8_t> data_;
 };
 
-// Scratch for one row: offsets into a patch or a chip, weights of the right and the lower pixels, the four values.
+// Scratch for one row: offsets into a patch or a chip, weights of the right and the lower pixels, the four values; room
+// for 15 pixels more.
 struct Taps {
   std::vector<int32_t> at;
   std::vector<float> x, y, corner[4];

@@ -88,9 +88,13 @@ RVK_VBMI inline RVK_INLINE __m512i look_up(const Table256& table, __m512i index,
   return _mm512_mask_blend_epi8(upper, low, high);
 }
 
-RVK_VBMI inline RVK_INLINE void store_words(float* to, __m512i words, int64_t count) {
-  const auto mask = static_cast<__mmask16>(count >= 16 ? 0xFFFF : count > 0 ? (1 << count) - 1 : 0);
-  _mm512_mask_storeu_epi32(to, mask, words);
+// Masks of the first `count` words and bytes of a vector; all and none where there are more and less.
+inline RVK_INLINE __mmask16 first_lanes(int64_t count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xFFFF : count > 0 ? (1 << count) - 1 : 0);
+}
+
+inline RVK_INLINE __mmask64 first_bytes(int64_t count) {
+  return count >= 64 ? ~__mmask64{0} : count > 0 ? (__mmask64{1} << count) - 1 : 0;
 }
 
 RVK_VBMI inline RVK_INLINE int64_t to_boundary(const float* to) {
@@ -98,48 +102,72 @@ RVK_VBMI inline RVK_INLINE int64_t to_boundary(const float* to) {
 }
 
 // One band of a row: its bytes out of up to four vectors, each byte of the float32 by a table of its own.
-template <int bands, bool streamed>
-RVK_VBMI void look_up_band(const uint8_t* from, int64_t count, int band, const ByteTable& table, float* to) {
-  static constexpr ByteIndex kPositions[4] = {band_positions<bands>(0), band_positions<bands>(1 % bands),
-                                              band_positions<bands>(2 % bands), band_positions<bands>(3 % bands)};
-  const __m512i position = _mm512_load_si512(kPositions[band].at);
-  const __mmask64 second = _mm512_movepi8_mask(position);
+template <int bands>
+struct BandTable {
+  __m512i position;
+  __mmask64 second;  // positions in the third and fourth vectors
   Table256 part[4];
-  for (int p = 0; p < 4; ++p)
-    for (int q = 0; q < 4; ++q) part[p].quarter[q] = _mm512_load_si512(table.parts[p] + 64 * q);
-  int64_t pixels = streamed ? std::min(to_boundary(to), count) : 64;
-  for (int64_t c = 0; c < count; c += pixels, pixels = 64) {
-    pixels = std::min(pixels, count - c);
-    __m512i source[4] = {};
-    for (int v = 0; v < bands; ++v) {
-      const int64_t bytes = pixels * bands - 64 * v;
-      const __mmask64 mask = bytes >= 64 ? ~__mmask64{0} : bytes > 0 ? (__mmask64{1} << bytes) - 1 : 0;
-      source[v] = _mm512_maskz_loadu_epi8(mask, from + c * bands + 64 * v);
-    }
+
+  RVK_VBMI BandTable(int band, const ByteTable& table) {
+    static constexpr ByteIndex kPositions[4] = {band_positions<bands>(0), band_positions<bands>(1 % bands),
+                                                band_positions<bands>(2 % bands), band_positions<bands>(3 % bands)};
+    position = _mm512_load_si512(kPositions[band].at);
+    second = _mm512_movepi8_mask(position);
+    for (int p = 0; p < 4; ++p)
+      for (int q = 0; q < 4; ++q) part[p].quarter[q] = _mm512_load_si512(table.parts[p] + 64 * q);
+  }
+
+  // Of 64 pixels.
+  RVK_VBMI inline RVK_INLINE void look_up(const __m512i (&source)[4], __m512i (&words)[4]) const {
     __m512i index = _mm512_permutex2var_epi8(source[0], position, source[1]);
     if (bands > 2) {
       const __m512i rest = _mm512_permutex2var_epi8(source[2], position, source[3]);
       index = _mm512_mask_blend_epi8(second, index, rest);
     }
     const __mmask64 upper = _mm512_movepi8_mask(index);
-    const __m512i p0 = look_up(part[0], index, upper), p1 = look_up(part[1], index, upper);
-    const __m512i p2 = look_up(part[2], index, upper), p3 = look_up(part[3], index, upper);
+    const __m512i p0 = rvk::look_up(part[0], index, upper), p1 = rvk::look_up(part[1], index, upper);
+    const __m512i p2 = rvk::look_up(part[2], index, upper), p3 = rvk::look_up(part[3], index, upper);
     const __m512i low0 = _mm512_unpacklo_epi8(p0, p1), low1 = _mm512_unpackhi_epi8(p0, p1);
     const __m512i high0 = _mm512_unpacklo_epi8(p2, p3), high1 = _mm512_unpackhi_epi8(p2, p3);
-    const __m512i words[4] = {_mm512_unpacklo_epi16(low0, high0), _mm512_unpackhi_epi16(low0, high0),
-                              _mm512_unpacklo_epi16(low1, high1), _mm512_unpackhi_epi16(low1, high1)};
-    if (pixels == 64) {
-      for (int v = 0; v < 4; ++v) {
-        if constexpr (streamed) {
-          _mm512_stream_si512(reinterpret_cast<__m512i*>(to + c + 16 * v), words[v]);
-        } else {
-          _mm512_storeu_si512(to + c + 16 * v, words[v]);
-        }
+    words[0] = _mm512_unpacklo_epi16(low0, high0);
+    words[1] = _mm512_unpackhi_epi16(low0, high0);
+    words[2] = _mm512_unpacklo_epi16(low1, high1);
+    words[3] = _mm512_unpackhi_epi16(low1, high1);
+  }
+};
+
+// Bytes that are fetched before they are looked up: some strips of a few rows come one after the other, too short each
+// for the processor to fetch the next by itself.
+constexpr int64_t kAhead = 1 << 12;
+
+template <int bands, bool streamed>
+RVK_VBMI void look_up_band(const uint8_t* from, int64_t count, int band, const ByteTable& table, float* to) {
+  const BandTable<bands> at(band, table);
+  __m512i source[4] = {}, words[4];
+  const auto part = [&](int64_t c, int64_t pixels) RVK_VBMI {
+    for (int v = 0; v < bands; ++v)
+      source[v] = _mm512_maskz_loadu_epi8(first_bytes(pixels * bands - 64 * v), from + c * bands + 64 * v);
+    at.look_up(source, words);
+    for (int v = 0; v < 4; ++v) _mm512_mask_storeu_epi32(to + c + 16 * v, first_lanes(pixels - 16 * v), words[v]);
+  };
+  const int64_t first = streamed ? std::min(to_boundary(to), count) : 0;
+  if (first > 0) part(0, first);
+  int64_t c = first;
+  for (; c + 64 <= count; c += 64) {
+    for (int v = 0; v < bands; ++v) {
+      source[v] = _mm512_loadu_si512(from + c * bands + 64 * v);  // plain: masks cost time
+      if (band == 0) _mm_prefetch(from + c * bands + 64 * v + kAhead, _MM_HINT_T0);
+    }
+    at.look_up(source, words);
+    for (int v = 0; v < 4; ++v) {
+      if constexpr (streamed) {
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(to + c + 16 * v), words[v]);
+      } else {
+        _mm512_storeu_si512(to + c + 16 * v, words[v]);
       }
-    } else {
-      for (int v = 0; v < 4; ++v) store_words(to + c + 16 * v, words[v], pixels - 16 * v);
     }
   }
+  if (c < count) part(c, count - c);
 }
 
 template <int bands>
@@ -171,12 +199,14 @@ void split_bytes(const uint8_t* from, int64_t count, int64_t bands, const ByteTa
   look_up(from, count, bands, tables, planes);
 }
 
+constexpr int32_t kOrderOf255 = 0x437F0000;
+
 template <typename T>
 inline RVK_INLINE T rounded(float value) {
   float held;
   if constexpr (std::is_unsigned_v<T>) {
     // As integers they take one instruction to hold.
-    constexpr int32_t kMost = sizeof(T) == 1 ? 0x437F0000 : 0x477FFF00;  // 255, 65535
+    constexpr int32_t kMost = sizeof(T) == 1 ? kOrderOf255 : 0x477FFF00;  // 65535
     held = float_of(static_cast<uint32_t>(std::min(std::max(order_of(value), 0), kMost)));
   } else {
     const float above = value > -32768.0f ? value : -32768.0f;
@@ -220,15 +250,97 @@ void join_pixels(const Planes& planes, int64_t count, int64_t bands, const float
   });
 }
 
+#if defined(__x86_64__)
+
+// Where, in four vectors of 64 packed values, the bytes of vector `part` of interleaved pixels stand.
+template <int bands>
+constexpr ByteIndex packed_positions(int part) {
+  ByteIndex index{};
+  for (int i = 0; i < 64; ++i) {
+    const int byte = 64 * part + i;
+    index.at[i] = static_cast<uint8_t>(byte % bands * 64 + unpack_order().at[byte / bands % 64]);
+  }
+  return index;
+}
+
+// Sixteen values as whole numbers, as `rounded` has them; those from `count` on are anything.
+template <bool all>
+RVK_VBMI inline RVK_INLINE __m512i whole_bytes(const float* from, int64_t count, __m512 mean, __m512 inverse) {
+  const __m512 value = all ? _mm512_loadu_ps(from) : _mm512_maskz_loadu_ps(first_lanes(count), from);
+  const __m512i order = _mm512_castps_si512(_mm512_mul_ps(_mm512_sub_ps(value, mean), inverse));
+  const __m512i held =
+      _mm512_min_epi32(_mm512_max_epi32(order, _mm512_setzero_si512()), _mm512_set1_epi32(kOrderOf255));
+  return _mm512_cvtps_epi32(_mm512_castsi512_ps(held));
+}
+
+// 64 pixels, or when not `all`, `count` of them. Packing works within quarters: bytes come in the order of unpacking.
+template <int bands, bool all>
+RVK_VBMI inline RVK_INLINE void join_block(const Planes& planes, int64_t c, int64_t count, const __m512* mean,
+                                           const __m512* inverse, uint8_t* to) {
+  static constexpr ByteIndex kPositions[4] = {packed_positions<bands>(0), packed_positions<bands>(1),
+                                              packed_positions<bands>(2), packed_positions<bands>(3)};
+  __m512i band[4] = {};
+  for (int b = 0; b < bands; ++b) {
+    __m512i whole[4];
+    for (int v = 0; v < 4; ++v)
+      whole[v] = whole_bytes<all>(planes[b] + c + 16 * v, count - 16 * v, mean[b], inverse[b]);
+    band[b] = _mm512_packus_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_packs_epi32(whole[2], whole[3]));
+  }
+  for (int part = 0; part < bands; ++part) {
+    const __m512i position = _mm512_load_si512(kPositions[part].at);
+    __m512i bytes = _mm512_permutex2var_epi8(band[0], position, band[1]);
+    if (bands > 2) {
+      const __m512i rest = _mm512_permutex2var_epi8(band[2], position, band[3]);
+      bytes = _mm512_mask_blend_epi8(_mm512_movepi8_mask(position), bytes, rest);
+    }
+    uint8_t* at = to + c * bands + 64 * part;
+    if (all) {
+      _mm512_storeu_si512(at, bytes);
+    } else {
+      _mm512_mask_storeu_epi8(at, first_bytes(count * bands - 64 * part), bytes);
+    }
+  }
+}
+
+template <int bands>
+RVK_VBMI void join_bytes_vbmi(const Planes& planes, int64_t count, const float* mean, const float* inverse,
+                              uint8_t* to) {
+  __m512 means[bands], inverses[bands];
+  for (int b = 0; b < bands; ++b) {
+    means[b] = _mm512_set1_ps(mean[b]);
+    inverses[b] = _mm512_set1_ps(inverse[b]);
+  }
+  int64_t c = 0;
+  for (; c + 64 <= count; c += 64) join_block<bands, true>(planes, c, 64, means, inverses, to);
+  if (c < count) join_block<bands, false>(planes, c, count - c, means, inverses, to);
+}
+
+// Whether this machine has a faster way than join_pixels for so many bands, and has gone it.
+bool join_bytes(const Planes& planes, int64_t count, int64_t bands, const float* mean, const float* inverse,
+                uint8_t* to) {
+  if (isa() < Isa::vbmi || bands < 2 || bands > 4) return false;
+  (bands == 2   ? join_bytes_vbmi<2>
+   : bands == 3 ? join_bytes_vbmi<3>
+                : join_bytes_vbmi<4>)(planes, count, mean, inverse, to);
+  return true;
+}
+
+#endif
+
 template <typename T>
 void join_values(const Planes& planes, int64_t count, int64_t bands, const float* mean, const float* inverse, void* out,
                  int64_t first, int64_t plane) {
   T* to = static_cast<T*>(out) + first;
   if (plane > 0 || bands == 1) {
     for (int64_t b = 0; b < bands; ++b) join_plane(planes[b], count, mean[b], inverse[b], to + b * plane);
-  } else {
-    join_pixels(planes, count, bands, mean, inverse, to);
+    return;
   }
+#if defined(__x86_64__)
+  if constexpr (std::is_same_v<T, uint8_t>) {
+    if (join_bytes(planes, count, bands, mean, inverse, to)) return;
+  }
+#endif
+  join_pixels(planes, count, bands, mean, inverse, to);
 }
 
 void move_plain(const uint8_t* from, int64_t row_step, int64_t col_step, int64_t rows, int64_t cols, int64_t size,
@@ -388,15 +500,30 @@ bool move_vbmi(const uint8_t* from, int64_t row_step, int64_t col_step, int64_t 
 
 #endif
 
-void stream(uint8_t* out, const uint8_t* in, int64_t bytes) {
 #if defined(__x86_64__)
-  const int64_t head = std::min(bytes, -reinterpret_cast<intptr_t>(out) & 63);
-  std::memcpy(out, in, static_cast<size_t>(head));
-  int64_t at = head;
+
+// Whole cache lines from byte `at` on; returns the first byte behind them.
+int64_t stream_lines(uint8_t* out, const uint8_t* in, int64_t at, int64_t bytes) {
   for (; at + 64 <= bytes; at += 64)
     for (int64_t part = 0; part < 64; part += 16)
       _mm_stream_si128(reinterpret_cast<__m128i*>(out + at + part),
                        _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + at + part)));
+  return at;
+}
+
+RVK_V4 int64_t stream_lines_v4(uint8_t* out, const uint8_t* in, int64_t at, int64_t bytes) {
+  for (; at + 64 <= bytes; at += 64)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(out + at), _mm512_loadu_si512(in + at));
+  return at;
+}
+
+#endif
+
+void stream(uint8_t* out, const uint8_t* in, int64_t bytes) {
+#if defined(__x86_64__)
+  const int64_t head = std::min(bytes, -reinterpret_cast<intptr_t>(out) & 63);
+  std::memcpy(out, in, static_cast<size_t>(head));
+  const int64_t at = (isa() >= Isa::v4 ? stream_lines_v4 : stream_lines)(out, in, head, bytes);
   std::memcpy(out + at, in + at, static_cast<size_t>(bytes - at));
 #else
   std::memcpy(out, in, static_cast<size_t>(bytes));

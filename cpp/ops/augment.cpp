@@ -1,6 +1,7 @@
 #include "augment.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -34,27 +35,43 @@ inline RVK_INLINE float log_factor(float t) {
 
 inline RVK_INLINE float exp_factor(float f) { return (kExp[0] + kExp[1] * f) + (f * f) * (kExp[2] + kExp[3] * f); }
 
-// x in (kLeastPower, 1].
-inline RVK_INLINE float power(float x, float gamma) {
+// gamma * log2(x), x in (kLeastPower, 1].
+inline RVK_INLINE float scaled_log(float x, float gamma) {
   constexpr uint32_t kRootOfHalf = 0x3F3504F3;
   const uint32_t bits = bits_of(x);
   const int32_t exponent = static_cast<int32_t>(bits - kRootOfHalf) >> 23;
   const float t = float_of(bits - (static_cast<uint32_t>(exponent) << 23)) - 1.0f;
-  const float y = gamma * (static_cast<float>(exponent) + t * log_factor(t));
+  return gamma * (static_cast<float>(exponent) + t * log_factor(t));
+}
+
+inline RVK_INLINE float exp2_of(float y) {
   constexpr float kWhole = 0x1.8p23f;  // at this size, float32 has whole numbers only, and ends in their bits
   const float shifted = y + kWhole;
   const float f = y - (shifted - kWhole);
   return float_of(bits_of(1.0f + f * exp_factor(f)) + (bits_of(shifted) << 23));
 }
 
-void raise_to(float* values, int64_t count, float gamma, float peak) {
+// prepare(v), then the gamma step. In two loops: a processor that looks some hundred instructions ahead sees twice as
+// many values at once as in one loop with both chains of instructions, so it waits for neither.
+template <typename F>
+void raise_to(float* values, int64_t count, float gamma, float peak, F prepare) {
+  constexpr int64_t kBlock = 256;
   dispatch([=]() RVK_INLINE {
     const float inverse = 1.0f / peak;
-    for (int64_t i = 0; i < count; ++i) {
-      const float x = values[i] * inverse;
-      const float held = float_of(static_cast<uint32_t>(std::min(order_of(x), order_of(1.0f))));  // < 0: replaced below
-      const float raised = peak * power(held, gamma), none = x * 0.0f;
-      values[i] = x > kLeastPower ? raised : none;
+    alignas(64) float exponents[kBlock];
+    for (int64_t first = 0; first < count; first += kBlock) {
+      float* block = values + first;
+      const int64_t size = std::min(kBlock, count - first);
+      for (int64_t i = 0; i < size; ++i) {
+        const float x = prepare(block[i]) * inverse;
+        const int32_t held = std::min(order_of(x), order_of(1.0f));  // < 0: replaced below
+        block[i] = x;
+        exponents[i] = scaled_log(float_of(static_cast<uint32_t>(held)), gamma);
+      }
+      for (int64_t i = 0; i < size; ++i) {
+        const float x = block[i], raised = peak * exp2_of(exponents[i]), none = x * 0.0f;
+        block[i] = x > kLeastPower ? raised : none;
+      }
     }
   });
 }
@@ -369,8 +386,14 @@ class Worker {
   }
 
   void colour_band(int64_t b, float* values, int64_t count) const {
-    if (job_.gain) multiply_add(values, count, job_.gain[i_], job_.offset[i_ * job_.bands + b]);
-    if (job_.gamma) raise_to(values, count, job_.gamma[i_], job_.peak);
+    const float gain = job_.gain ? job_.gain[i_] : 1.0f, offset = job_.gain ? job_.offset[i_ * job_.bands + b] : 0.0f;
+    if (!job_.gamma) {
+      if (job_.gain) multiply_add(values, count, gain, offset);
+    } else if (job_.gain) {
+      raise_to(values, count, job_.gamma[i_], job_.peak, [=](float v) RVK_INLINE { return v * gain + offset; });
+    } else {
+      raise_to(values, count, job_.gamma[i_], job_.peak, [](float v) RVK_INLINE { return v; });
+    }
   }
 
   // Rows of the output, coloured. The colour steps also run on what is outside; then `fill` covers it.
@@ -515,16 +538,14 @@ class Worker {
 }  // namespace
 
 void augment(const Augment& job, int threads) {
-  // A few pieces per thread: they balance, and each makes its buffers once.
-  const int64_t pieces = int64_t{4} * thread_count(threads);
-  parallel(
-      job.n, threads,
-      [&](int64_t begin, int64_t end) {
-        Worker worker(job);
-        for (int64_t i = begin; i < end; ++i) worker.run(i);
-        finish_streams();
-      },
-      (job.n + pieces - 1) / pieces);
+  // One worker per thread makes its buffers once; chips, which differ in their steps, go to whoever is free.
+  const int64_t workers = std::min<int64_t>(thread_count(threads), job.n);
+  std::atomic<int64_t> next{0};
+  parallel(workers, threads, [&](int64_t, int64_t) {
+    Worker worker(job);
+    for (int64_t i; (i = next.fetch_add(1)) < job.n;) worker.run(i);
+    finish_streams();
+  });
 }
 
 }  // namespace rvk
