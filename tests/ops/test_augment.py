@@ -422,6 +422,20 @@ def test_integers_are_rounded_to_even_and_held():
         np.testing.assert_array_equal(found.images, np.clip(np.rint(values.images), limits.min, limits.max))
 
 
+@pytest.mark.parametrize("bands", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("cols", [15, 64, 65, 200])
+def test_bytes_come_back_from_every_value(cols, bands):
+    """In the kernel, values stand in blocks of 64 pixels and a rest; contrast takes them beyond both ends of a byte."""
+    images = (np.arange(7 * cols * bands) * 37 % 256).astype(np.uint8).reshape(1, 7, cols, bands)
+    images = images.repeat(6, axis=0)
+    for step in ({"brightness": 1}, {"rotate": 20}):
+        arguments = {"seed": 1, "epoch": 0, "mean": np.full(bands, 128), "settings": {"contrast": 1, **step}}
+        made = run(images, np.arange(6), **arguments).images
+        assert_same([made], [run(images, np.arange(6), **arguments, kernel="reference").images])
+        assert made.min() == 0
+        assert made.max() == 255
+
+
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_outputs_too_large_for_the_caches(layout, dtype):
