@@ -223,8 +223,9 @@ class Sets {
 
   // All of `other`, its members counted from here on.
   void append(const Sets& other) {
-    const auto offset = static_cast<int32_t>(parent_.size());
-    for (const int32_t p : other.parent_) parent_.push_back(offset + p);
+    const size_t offset = parent_.size();
+    parent_.insert(parent_.end(), other.parent_.begin(), other.parent_.end());
+    for (size_t i = offset; i < parent_.size(); ++i) parent_[i] += static_cast<int32_t>(offset);
   }
 
   int64_t size() const { return static_cast<int64_t>(parent_.size()); }

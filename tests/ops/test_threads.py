@@ -55,6 +55,7 @@ def test_a_forked_process_has_threads_of_its_own():
     """)
 
 
+@pytest.mark.skipif("libtsan" in os.environ.get("LD_PRELOAD", ""), reason="TSan wants the usual address layout")
 def test_without_a_thread_left_the_caller_does_the_work():
     """A stack that no address space holds, so that no thread starts."""
 
