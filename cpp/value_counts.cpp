@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -33,8 +34,9 @@ constexpr int64_t kStretch = 1024;            // pixels whose validity is looked
 constexpr int64_t kMost = int64_t{1} << 31;   // pixels until 32-bit counters are emptied
 constexpr int64_t kMostSliced = 16;           // bytes per pixel; separating bands costs more than tables beyond
 constexpr int64_t kGroup = 512;               // values, a bit each in a vector
-constexpr int64_t kGroups = 8;                // groups per block: masks and a block of four bands fit in 48 KiB
+constexpr int64_t kGroups = 32;               // groups per block: their masks fit in a first-level cache
 constexpr int64_t kBlock = kGroup * kGroups;  // pixels
+constexpr int64_t kPlane = kBlock + 192;      // bytes from one band's block to the next: not a multiple of 4 KiB either
 
 template <typename T>
 int64_t bin(T value) {
@@ -54,18 +56,12 @@ constexpr auto raises(std::index_sequence<I...>) {
 
 #if defined(__x86_64__)
 
-// masks[i] = pixels where the bits of planes[3..0] are those of i, and `among` is set.
+// masks[i] = pixels where the bits of planes[1..0] are those of i, and `among` is set.
 RVK_VBMI RVK_INLINE inline void minterms(const __m512i* planes, __m512i among, __m512i* masks) {
-  const __m512i a = planes[3], b = planes[2], c = planes[1], d = planes[0];
-  const __m512i pairs[4] = {_mm512_ternarylogic_epi64(among, a, b, 0x10), _mm512_ternarylogic_epi64(among, a, b, 0x20),
-                            _mm512_ternarylogic_epi64(among, a, b, 0x40), _mm512_ternarylogic_epi64(among, a, b, 0x80)};
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    masks[4 * i + 0] = _mm512_ternarylogic_epi64(pairs[i], c, d, 0x10);
-    masks[4 * i + 1] = _mm512_ternarylogic_epi64(pairs[i], c, d, 0x20);
-    masks[4 * i + 2] = _mm512_ternarylogic_epi64(pairs[i], c, d, 0x40);
-    masks[4 * i + 3] = _mm512_ternarylogic_epi64(pairs[i], c, d, 0x80);
-  }
+  masks[0] = _mm512_ternarylogic_epi64(among, planes[1], planes[0], 0x10);
+  masks[1] = _mm512_ternarylogic_epi64(among, planes[1], planes[0], 0x20);
+  masks[2] = _mm512_ternarylogic_epi64(among, planes[1], planes[0], 0x40);
+  masks[3] = _mm512_ternarylogic_epi64(among, planes[1], planes[0], 0x80);
 }
 
 // Two 16-bit columns of four vectors each become two words of 8 bytes.
@@ -109,9 +105,8 @@ RVK_VBMI RVK_INLINE inline __m512i in_plane_order(const uint64_t* bits) {
 }
 
 struct Masks {
-  alignas(64) __m512i high[kGroups][16];  // by upper half byte
-  alignas(64) __m512i low[kGroups][16];
-  uint32_t present[16];  // by upper half byte: bit k = group k has it
+  alignas(64) __m512i of[kGroups][4][4];  // by two bits of the value each, from the least
+  alignas(64) uint16_t present[kGroups];  // bit h: the group has the upper half byte h
 };
 
 // The sums over the eight words of 16 vectors, as 16 bits each: no sum is more than kBlock.
@@ -132,50 +127,69 @@ RVK_VBMI RVK_INLINE inline __m256i sums(const __m512i* a) {
 
 // `Lows`: how many lower half bytes can occur, 8 or 16.
 template <int Lows>
-RVK_VBMI void count_shared_bits(const Masks& masks, uint32_t* counts) {
+RVK_VBMI void count_shared_bits(const Masks& masks, const uint8_t* ahead, uint32_t* counts) {
+  const __m512i present = _mm512_load_si512(masks.present);
   for (int h = 0; h < 16; ++h) {
-    uint32_t groups = masks.present[h];
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kBlock / 16; i += 64) __builtin_prefetch(ahead + kBlock / 16 * h + i);
+    uint32_t groups = _mm512_test_epi16_mask(present, _mm512_set1_epi16(static_cast<int16_t>(1 << h)));
     if (groups == 0) continue;
     __m512i a[16];
 #pragma GCC unroll 16
     for (int l = 0; l < 16; ++l) a[l] = _mm512_setzero_si512();
     for (; groups != 0; groups &= groups - 1) {
       const int k = __builtin_ctz(groups);
-      const __m512i high = masks.high[k][h];
-#pragma GCC unroll 16
-      for (int l = 0; l < Lows; ++l)
-        a[l] = _mm512_add_epi64(a[l], _mm512_popcnt_epi64(_mm512_and_si512(high, masks.low[k][l])));
+      const __m512i(&of)[4][4] = masks.of[k];
+      const __m512i high = _mm512_and_si512(of[3][h / 4], of[2][h % 4]);
+#pragma GCC unroll 4
+      for (int m = 0; m < Lows / 4; ++m) {
+        const __m512i part = _mm512_and_si512(high, of[1][m]);
+#pragma GCC unroll 4
+        for (int l = 0; l < 4; ++l)
+          a[4 * m + l] = _mm512_add_epi64(a[4 * m + l], _mm512_popcnt_epi64(_mm512_and_si512(part, of[0][l])));
+      }
     }
     uint32_t* row = counts + 16 * h;
     _mm512_storeu_si512(row, _mm512_add_epi32(_mm512_loadu_si512(row), _mm512_cvtepu16_epi32(sums(a))));
   }
 }
 
-// values: whole groups; bits: one per value, 0 = leave it out; null = all count. counts (256) grow. From `ahead` on, as
-// many bytes as are counted come into the cache: memory would rest while masks are compared.
+// values: whole groups; bits: one per value, 0 = leave it out; null = all count. counts (256) grow. From `ahead` on, a
+// block of bytes comes into the cache: memory would rest while masks are compared.
 RVK_VBMI void count_block(const uint8_t* values, int64_t groups, const uint64_t* bits, const uint8_t* ahead,
                           uint32_t* counts) {
   Masks masks;
-  for (uint32_t& p : masks.present) p = 0;
+  std::memset(masks.present, 0, sizeof(masks.present));
   __m512i eights = _mm512_setzero_si512();
   for (int64_t k = 0; k < groups; ++k) {
-#pragma GCC unroll 8
-    for (int64_t i = 0; i < kGroup; i += 64) __builtin_prefetch(ahead + kGroup * k + i);
     __m512i planes[8];
     bit_planes(values + kGroup * k, planes);
     eights = _mm512_or_si512(eights, planes[3]);
     const __m512i all = _mm512_set1_epi64(-1);
-    minterms(planes + 4, bits == nullptr ? all : in_plane_order(bits + 8 * k), masks.high[k]);
-    minterms(planes, all, masks.low[k]);
-    for (int h = 0; h < 16; ++h) {
-      const bool any = _mm512_test_epi64_mask(masks.high[k][h], masks.high[k][h]) != 0;
-      masks.present[h] |= static_cast<uint32_t>(any) << k;
+    __m512i high[4], middle[4];
+    minterms(planes + 6, bits == nullptr ? all : in_plane_order(bits + 8 * k), high);
+    minterms(planes + 4, all, middle);
+    minterms(planes + 2, all, masks.of[k][1]);
+    minterms(planes, all, masks.of[k][0]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      masks.of[k][3][i] = high[i];
+      masks.of[k][2][i] = middle[i];
     }
+    __mmask16 pairs[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i)
+      pairs[i] = _mm512_kunpackb(_mm512_test_epi64_mask(high[i / 2], middle[i % 2 * 2 + 1]),
+                                 _mm512_test_epi64_mask(high[i / 2], middle[i % 2 * 2]));
+    const __mmask64 some = _mm512_kunpackd(_mm512_kunpackw(pairs[3], pairs[2]), _mm512_kunpackw(pairs[1], pairs[0]));
+    const __mmask64 others = _mm512_kunpackd(_mm512_kunpackw(pairs[7], pairs[6]), _mm512_kunpackw(pairs[5], pairs[4]));
+    const __m128i touched = _mm_set_epi64x(static_cast<int64_t>(others), static_cast<int64_t>(some));
+    masks.present[k] = _mm_test_epi8_mask(touched, touched);
   }
   if (_mm512_test_epi64_mask(eights, eights) == 0)
-    count_shared_bits<8>(masks, counts);
+    count_shared_bits<8>(masks, ahead, counts);
   else
-    count_shared_bits<16>(masks, counts);
+    count_shared_bits<16>(masks, ahead, counts);
 }
 
 uint64_t first_bits(int64_t n) { return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; }
@@ -196,45 +210,127 @@ RVK_VBMI int64_t valid_bits(const uint8_t* valid, int64_t pixels, uint64_t* bits
   return count;
 }
 
-// [k]: of 64 pixels `Step` bytes apart, those whose byte lies in the k-th vector of 64 bytes.
+// How 64 pixels of `Step` bytes, as many vectors, become 64 values of each band. A pixel is `kWords` words of `kBytes`
+// bytes, a power of two, and the number of words is odd: at a place of `kWords` vectors in turn, every word of a pixel
+// stands once. Whole words change vectors but not places, until a vector holds nothing but one word of all pixels; then
+// the bytes of `kBytes` vectors do; and the values of a vector are put in order.
 template <int Step>
-constexpr std::array<uint64_t, Step> pixels_by_vector() {
-  std::array<uint64_t, Step> bits{};
-  for (int i = 0; i < 64; ++i) bits[i * Step / 64] |= uint64_t{1} << i;
-  return bits;
+struct Separation {
+  static constexpr int kBytes = Step & -Step;
+  static constexpr int kWords = Step / kBytes;
+  static constexpr int kPlaces = 64 / kBytes;  // of words in a vector
+
+  // Places whose number modulo kWords has the bit `shift`, as bytes.
+  static constexpr uint64_t places(int shift) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < 64; ++i) bytes |= static_cast<uint64_t>((i / kBytes % kWords & shift) != 0) << i;
+    return bytes;
+  }
+
+  // Bytes whose number in the word has the bit `shift`.
+  static constexpr uint64_t bytes(int shift) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < 64; ++i) bytes |= static_cast<uint64_t>((i & shift) != 0) << i;
+    return bytes;
+  }
+
+  struct Order {
+    alignas(64) uint8_t of[kWords][64];
+  };
+  // Where the value of each pixel stands in the end, by word.
+  static constexpr Order order() {
+    Order order{};
+    for (int k = 0; k < kWords; ++k)
+      for (int place = 0; place < kPlaces; ++place) {
+        const int word = (kPlaces * k + place) % kWords, pixel = (kPlaces * k + place) / kWords;
+        for (int i = 0; i < kBytes; ++i) order.of[word][kPlaces * i + pixel] = static_cast<uint8_t>(kBytes * place + i);
+      }
+    return order;
+  }
+};
+
+// Bytes of a vector `by` places on or back, within what stays together of 16 bytes and less.
+template <int by>
+RVK_VBMI RVK_INLINE inline __m512i bytes_on(__m512i x) {
+  if constexpr (by == 1) return _mm512_slli_epi16(x, 8);
+  if constexpr (by == 2) return _mm512_slli_epi32(x, 16);
+  if constexpr (by == 4) return _mm512_slli_epi64(x, 32);
+  return _mm512_bslli_epi128(x, 8);
 }
 
-// The values of one band, `Step` bytes apart, side by side; 0 from `pixels` to the next multiple of 64.
-template <int Step>
-RVK_VBMI void gather(const uint8_t* values, int64_t pixels, uint8_t* plane) {
-  static constexpr auto kPixels = pixels_by_vector<Step>();
-  // Byte i * Step of `Step` vectors; the instruction looks at the lower six bits only.
-  alignas(64) uint8_t places[64];
-  for (int i = 0; i < 64; ++i) places[i] = static_cast<uint8_t>(i * Step);
-  const __m512i place = _mm512_load_si512(places);
-  for (int64_t i = 0; i < pixels; i += 64, values += 64 * Step) {
-    // Nothing is read behind the last value.
-    const int64_t size = (std::min<int64_t>(64, pixels - i) - 1) * Step + 1;
-    __m512i found = _mm512_setzero_si512();
-    if (size > 64 * (Step - 1)) {
-#pragma GCC unroll 32
-      for (int k = 0; k < Step - 1; ++k)
-        found = _mm512_mask_permutexvar_epi8(found, kPixels[k], place, _mm512_loadu_si512(values + 64 * k));
-      const __m512i last = _mm512_maskz_loadu_epi8(first_bits(size - 64 * (Step - 1)), values + 64 * (Step - 1));
-      found = _mm512_mask_permutexvar_epi8(found, kPixels[Step - 1], place, last);
-    } else {
-      for (int k = 0; k * 64 < size; ++k) {
-        const __m512i bytes = _mm512_maskz_loadu_epi8(first_bits(size - 64 * k), values + 64 * k);
-        found = _mm512_mask_permutexvar_epi8(found, kPixels[k], place, bytes);
-      }
+template <int by>
+RVK_VBMI RVK_INLINE inline __m512i bytes_back(__m512i x) {
+  if constexpr (by == 1) return _mm512_srli_epi16(x, 8);
+  if constexpr (by == 2) return _mm512_srli_epi32(x, 16);
+  if constexpr (by == 4) return _mm512_srli_epi64(x, 32);
+  return _mm512_bsrli_epi128(x, 8);
+}
+
+template <int Step, int shift>
+RVK_VBMI RVK_INLINE inline void turn_words(__m512i* x) {
+  using S = Separation<Step>;
+  if constexpr (shift < S::kWords) {
+    __m512i y[S::kWords];
+#pragma GCC unroll 16
+    for (int w = 0; w < S::kWords; ++w) y[w] = x[w];
+#pragma GCC unroll 16
+    for (int w = 0; w < S::kWords; ++w)
+      x[w] = _mm512_mask_blend_epi8(S::places(shift), y[w], y[(w + S::kWords - shift) % S::kWords]);
+    turn_words<Step, 2 * shift>(x);
+  }
+}
+
+// x[i * kWords] for i < kBytes: byte i of the words of all of them comes to the i-th.
+template <int Step, int shift>
+RVK_VBMI RVK_INLINE inline void exchange_bytes(__m512i* x) {
+  using S = Separation<Step>;
+  if constexpr (shift < S::kBytes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < S::kBytes; ++i) {
+      if ((i & shift) != 0) continue;
+      const __m512i a = x[i * S::kWords], b = x[(i + shift) * S::kWords];
+      x[i * S::kWords] = _mm512_mask_blend_epi8(S::bytes(shift), a, bytes_on<shift>(b));
+      x[(i + shift) * S::kWords] = _mm512_mask_blend_epi8(S::bytes(shift), bytes_back<shift>(a), b);
     }
-    _mm512_storeu_si512(plane + i, found);
+    exchange_bytes<Step, 2 * shift>(x);
+  }
+}
+
+// Interleaved values, `size` bytes of them, to to[b] + at for each of the `Step` bands that has a place to go to, with
+// 0 from the last pixel to the next multiple of 64.
+template <int Step>
+RVK_VBMI void separate(const uint8_t* values, int64_t size, uint8_t* const* to, int64_t at) {
+  using S = Separation<Step>;
+  static constexpr typename S::Order kOrder = S::order();
+  for (; size > 0; values += 64 * Step, size -= 64 * Step, at += 64) {
+    __m512i x[Step];
+    if (size >= 64 * Step) {
+#pragma GCC unroll 16
+      for (int k = 0; k < Step; ++k)
+        x[k / S::kWords * S::kWords + k % S::kWords * S::kPlaces % S::kWords] = _mm512_loadu_si512(values + 64 * k);
+    } else {
+#pragma GCC unroll 16
+      for (int k = 0; k < Step; ++k)
+        x[k / S::kWords * S::kWords + k % S::kWords * S::kPlaces % S::kWords] =
+            _mm512_maskz_loadu_epi8(first_bits(std::max<int64_t>(0, size - 64 * k)), values + 64 * k);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < S::kBytes; ++i) turn_words<Step, 1>(x + i * S::kWords);
+#pragma GCC unroll 16
+    for (int w = 0; w < S::kWords; ++w) {
+      exchange_bytes<Step, 1>(x + w);
+      const __m512i order = _mm512_load_si512(kOrder.of[w]);
+#pragma GCC unroll 16
+      for (int i = 0; i < S::kBytes; ++i)
+        if (to[w * S::kBytes + i] != nullptr)
+          _mm512_storeu_si512(to[w * S::kBytes + i] + at, _mm512_permutexvar_epi8(order, x[w + i * S::kWords]));
+    }
   }
 }
 
 template <size_t... I>
-constexpr auto gathers(std::index_sequence<I...>) {
-  return std::array{&gather<static_cast<int>(I) + 1>...};
+constexpr auto separates(std::index_sequence<I...>) {
+  return std::array{&separate<static_cast<int>(I) + 1>...};
 }
 
 #endif
@@ -326,22 +422,32 @@ void ValueCounts<T>::slices([[maybe_unused]] const std::vector<const T*>& bands,
                             [[maybe_unused]] const uint8_t* valid, [[maybe_unused]] int64_t pixels) {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<T, uint8_t>) {
-    static constexpr auto kGather = gathers(std::make_index_sequence<kMostSliced>());
-    planes_.resize(static_cast<size_t>(bands_ * kBlock));
+    static constexpr auto kSeparate = separates(std::make_index_sequence<kMostSliced>());
+    planes_.resize(static_cast<size_t>(bands_ * kPlane));
     bits_.resize(kBlock / 64);
     for (int64_t at = 0; at < pixels;) {
       const int64_t n = std::min(kBlock - filled_, pixels - at);
       const int64_t kept = valid_bits(valid == nullptr ? nullptr : valid + at, n, bits_.data() + filled_ / 64);
       if (kept > 0) {
         const bool direct = step == 1 && n == kBlock;
-        for (size_t b = 0; b < bands.size(); ++b) {
+        for (size_t b = 0; b < bands.size();) {
           const T* values = bands[b] + at * step;
-          uint8_t* plane = planes_.data() + static_cast<int64_t>(b) * kBlock + filled_;
-          if (direct)
+          if (direct) {
             count_block(values, kGroups, kept == kBlock ? nullptr : bits_.data(), values + kBlock,
-                        counts_.data() + static_cast<int64_t>(b) * bins_);
-          else
-            kGather[static_cast<size_t>(step - 1)](values, n, plane);
+                        counts_.data() + static_cast<int64_t>(b++) * bins_);
+            continue;
+          }
+          // This band and those after it that stand behind it in the same pixel; nothing is read behind the last value.
+          uint8_t* to[kMostSliced] = {};
+          int64_t last = 0;
+          for (const size_t first = b; b < bands.size(); ++b) {
+            const auto place =
+                static_cast<int64_t>(reinterpret_cast<intptr_t>(bands[b]) - reinterpret_cast<intptr_t>(bands[first]));
+            if (place < 0 || place >= step || to[place] != nullptr) break;
+            to[place] = planes_.data() + static_cast<int64_t>(b) * kPlane;
+            last = std::max(last, place);
+          }
+          kSeparate[static_cast<size_t>(step - 1)](values, (n - 1) * step + last + 1, to, filled_);
         }
         if (!direct) {
           filled_ += (n + 63) / 64 * 64;
@@ -362,7 +468,7 @@ void ValueCounts<T>::flush([[maybe_unused]] const uint8_t* ahead) {
     const int64_t groups = (filled_ + kGroup - 1) / kGroup;
     for (int64_t i = filled_; i < groups * kGroup; i += 64) bits_[static_cast<size_t>(i / 64)] = 0;
     for (int64_t b = 0; b < bands_ && groups > 0; ++b)
-      count_block(planes_.data() + b * kBlock, groups, kept_ == groups * kGroup ? nullptr : bits_.data(),
+      count_block(planes_.data() + b * kPlane, groups, kept_ == groups * kGroup ? nullptr : bits_.data(),
                   ahead + b * kBlock, counts_.data() + b * bins_);
     filled_ = kept_ = 0;
   }
