@@ -174,30 +174,41 @@ void blend_add(const BlendCanvas& canvas, const BlendChips& chips, const float* 
   const int64_t left = std::max<int64_t>(0, *leftmost);
   const int64_t right = std::min(canvas.cols, *rightmost + size);
   if (begin >= end || left >= right) return;
-  // The canvas is worked on in blocks that stay in L2 while all chips that meet them are added.
-  constexpr int64_t kBytes = int64_t{1} << 19;
-  const int64_t block = std::max<int64_t>(64, kBytes / (kStrip * classes * int64_t{sizeof(float)}));
+  // All chips are added to one row, or as much of it as stays in L2, before the next: the canvas is read and written
+  // once, and what accumulate() asks for of each chip's next row has the time of a whole row to come.
+  constexpr int64_t kBytes = int64_t{1} << 18;
+  const int64_t block = std::max<int64_t>(64, kBytes / (classes * int64_t{sizeof(float)}));
+  // What a chip adds to a block: n numbers in each of the rows [first, last) of the scene, from column x.
+  struct Piece {
+    int64_t chip, first, last, x, n;
+  };
   parallel(
       end - begin, threads,
       [&](int64_t from, int64_t to) {
+        std::vector<Piece> pieces;
         for (int64_t top = begin + from; top < begin + to; top += kStrip) {
           const int64_t bottom = std::min(top + kStrip, begin + to);
           const std::vector<int64_t> near = meeting(chips, top, bottom);
-          for (int64_t x = left; x < right; x += block)
+          for (int64_t x = left; x < right; x += block) {
+            pieces.clear();
             for (const int64_t k : near) {
               const Span down(chips.row[k], size, chips.crop, canvas.rows);
               const Span along(chips.col[k], size, chips.crop, canvas.cols);
-              const int64_t j = std::max(along.begin, x - chips.col[k]);
-              const int64_t n = std::min(along.end, x + block - chips.col[k]) - j;
-              if (n <= 0) continue;
-              const int64_t last = std::min(bottom, chips.row[k] + down.end);
-              for (int64_t y = std::max(top, chips.row[k] + down.begin); y < last; ++y) {
-                const int64_t i = y - chips.row[k];
-                accumulate(scores + ((k * size + i) * size + j) * classes, size * classes,
-                           repeated.data() + j * classes, chips.window[i], n * classes,
-                           canvas.total + (y % canvas.held * canvas.cols + chips.col[k] + j) * classes);
-              }
+              const int64_t start = std::max(chips.col[k] + along.begin, x);
+              const int64_t stop = std::min(chips.col[k] + along.end, x + block);
+              if (start < stop)
+                pieces.push_back(
+                    {k, chips.row[k] + down.begin, chips.row[k] + down.end, start, (stop - start) * classes});
             }
+            for (int64_t y = top; y < bottom; ++y)
+              for (const Piece& piece : pieces) {
+                if (y < piece.first || y >= piece.last) continue;
+                const int64_t k = piece.chip, i = y - chips.row[k], j = piece.x - chips.col[k];
+                accumulate(scores + ((k * size + i) * size + j) * classes, size * classes,
+                           repeated.data() + j * classes, chips.window[i], piece.n,
+                           canvas.total + (y % canvas.held * canvas.cols + piece.x) * classes);
+              }
+          }
         }
       },
       kStrip);
