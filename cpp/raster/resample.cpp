@@ -101,25 +101,31 @@ void store_row(const float* from, T* to, int64_t count) {
 
 // 1 for each value that takes no part, else 0. Returns whether there is one.
 template <typename T>
-bool mark_missing(const T* source, int64_t pixels, const std::vector<NoData<T>>& nodata, const uint8_t* valid,
-                  float* missing) {
-  bool some = false;
+bool mark_missing(const T* source, int64_t rows, int64_t cols, const std::vector<NoData<T>>& nodata,
+                  const uint8_t* valid, float* missing) {
   const auto channels = static_cast<int64_t>(nodata.size());
-  for (int64_t c = 0; c < channels; ++c) {
-    const NoData<T> none = nodata[c];
-    const T* const from = source + c;
-    float* const to = missing + c;
-    some |= dispatch([=]() RVK_INLINE {
-              int any = 0;
-              for (int64_t i = 0; i < pixels; ++i) {
-                const T value = from[i * channels];
-                const int gone = static_cast<int>(none.has && value == none.value) | static_cast<int>(value != value) |
-                                 static_cast<int>(valid != nullptr && valid[i] == 0);
+  const int64_t count = cols * channels;
+  // Repeated along a row, so that the loop over it has no steps.
+  std::vector<T> nones(static_cast<size_t>(count));
+  std::vector<uint8_t> has(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) nones[i] = nodata[i % channels].value, has[i] = nodata[i % channels].has ? 1 : 0;
+  bool some = false;
+  for (int64_t row = 0; row < rows; ++row, source += count, missing += count) {
+    some |= dispatch([=, none = nones.data(), has = has.data()]() RVK_INLINE {
+              uint8_t any = 0;
+              for (int64_t i = 0; i < count; ++i) {
+                const T value = source[i];
+                const auto gone = static_cast<uint8_t>((has[i] & uint8_t{value == none[i]}) | uint8_t{value != value});
                 any |= gone;
-                to[i * channels] = static_cast<float>(gone);
+                missing[i] = static_cast<float>(gone);
               }
               return any;
             }) != 0;
+    const uint8_t* const here = valid ? valid + row * cols : nullptr;
+    if (!here || !std::memchr(here, 0, static_cast<size_t>(cols))) continue;
+    some = true;
+    for (int64_t i = 0; i < cols; ++i)
+      if (here[i] == 0) std::fill_n(missing + i * channels, channels, 1.0f);
   }
   return some;
 }
@@ -188,7 +194,7 @@ void resample(const T* source, const Rect& at, const std::vector<NoData<T>>& nod
   const bool tested = std::any_of(nodata.begin(), nodata.end(), [](const NoData<T>& n) { return n.has; });
   if (tested || valid || std::is_same_v<T, float>) {
     missing = floats(buffers.missing, rows * in_count);
-    some_missing = mark_missing(source, rows * cols, nodata, valid, missing);
+    some_missing = mark_missing(source, rows, cols, nodata, valid, missing);
   }
   if (some_missing) {
     values = floats(buffers.values, rows * in_count);
