@@ -22,9 +22,10 @@ def same(threads, count=1 << 19):
 
 
 def run(code: str, **limits) -> None:
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # which has threads of its own
+    # OpenBLAS has threads of its own; -P: the package that is installed, not the sources in this folder.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     code = COMMON + textwrap.dedent(code)
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=600, **limits)
+    subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True, timeout=600, **limits)
 
 
 def test_calls_that_do_not_wait_for_their_threads():
