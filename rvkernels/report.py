@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from rvkernels import findings, registry
+from rvkernels import charts, findings, registry
 from rvkernels.figures import Figure, metric_name, write
 from rvkernels.figures import figures as figures_of
 from rvkernels.files import atomic
@@ -48,6 +48,7 @@ class Shown:
     figure: Figure
     section: str
     svg: str
+    interactive: tuple[str, str] | None
 
 
 def report(folder: str | Path, study: dict, datasets: dict[str, str], figures: str | Path, out: str | Path) -> None:
@@ -117,14 +118,16 @@ def page_of(results: Results, made: list[Figure], folder: Path) -> str:
         glossary=yaml.safe_load((PAGE / "glossary.yaml").read_text()),
         style=(PAGE / "report.css").read_text(),
         theme=(PAGE / "theme.js").read_text(),
-        script="\n".join((PAGE / name).read_text() for name in ("page.js", "tables.js")),
+        script="\n".join((PAGE / name).read_text() for name in ("page.js", "tables.js", "charts.js")),
+        library=charts.library() if any(shown.interactive for shown in figures) else "",
         **parts,
     )
 
 
 def _shown(results: Results, figure: Figure, folder: Path) -> Shown:
     section = figure.section if figure.section in {*SECTIONS, *results.experiments} else "More"
-    return Shown(figure, section, inline_svg(folder / f"{figure.name}.svg", name=figure.name, alt=figure.alt))
+    svg = inline_svg(folder / f"{figure.name}.svg", name=figure.name, alt=figure.alt)
+    return Shown(figure, section, svg, charts.interactive(figure.kind, figure))
 
 
 def _contents(results: Results, parts: dict) -> list[tuple[str, str]]:
