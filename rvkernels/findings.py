@@ -153,22 +153,37 @@ def scope(results: Results) -> str:
 def _fastest(results: Results) -> Answer:
     """Whose steps are shortest, how much longer the others' are, and how much of that may be chance."""
     question = "Which framework is fastest?"
-    networks = results.runs[results.runs.model != BASELINE]
-    steps = networks.pivot_table("step_median_s", ["experiment", "model"], "framework", "median", sort=False).dropna()
-    if steps.empty:
-        return Answer(question, "Not measured", "No model has step times in all frameworks.")
-    wins = steps.idxmin(axis=1).value_counts()
-    # Of those that are first as often, the one that is faster on the whole.
-    leader = min(wins[wins == wins.max()].index, key=lambda name: np.log(steps[name]).mean())
-    ratios = steps.drop(columns=leader).div(steps[leader], axis=0)
-    times = listing(f"{_range(ratios[name])} times as long in {name}" for name in _in_order(results, ratios))
-    where = f" in {wins[leader]} of {len(steps)} models" if len(steps) > 1 else ""
     pairs = results.pairs[results.pairs.quantity == "step_median_s"]
-    pairs = pairs[(pairs.a == leader) | (pairs.b == leader)].dropna(subset=["ratio_low", "ratio_high"])
-    beyond = ((pairs.ratio_low > 1) | (pairs.ratio_high < 1)).sum()
+    # Both ways round: how many times as long a step takes in `slow` as in `fast`.
+    ways = [
+        pairs.assign(fast=pairs.b, slow=pairs.a, times=pairs.ratio, low=pairs.ratio_low, high=pairs.ratio_high),
+        pairs.assign(
+            fast=pairs.a,
+            slow=pairs.b,
+            times=1 / pairs.ratio,
+            low=1 / pairs.ratio_high,
+            high=1 / pairs.ratio_low,
+        ),
+    ]
+    both = pd.concat(ways).dropna(subset="times")
+    if both.empty:
+        return Answer(question, "Not measured", "No model has step times in several frameworks.")
+    models = both.groupby(["experiment", "model"], sort=False)
+    first = models[["fast", "times"]].apply(lambda rows: rows.groupby("fast").times.min().idxmax())
+    wins = first.value_counts()
+    # Of those that are first as often, the one that is faster on the whole.
+    leader = min(wins[wins == wins.max()].index, key=lambda name: -np.log(both[both.fast == name].times).mean())
+    others = both[both.fast == leader]
+    times = listing(
+        f"{_range(others[others.slow == name].times)} times as long in {name}"
+        for name in _in_order(results, others.slow.unique())
+    )
+    where = f" in {wins[leader]} of {len(first)} models" if len(first) > 1 else ""
+    known = others.dropna(subset=["low", "high"])
+    beyond = ((known.low > 1) | (known.high < 1)).sum()
     chance = (
-        f"{beyond} of {len(pairs)} comparisons with it are beyond chance (95 % intervals over seeds)."
-        if len(pairs)
+        f"{beyond} of {len(known)} comparisons with it are beyond chance (95 % intervals over seeds)."
+        if len(known)
         else "With one seed it is not known what of this is chance."
     )
     return Answer(question, f"{leader}{where}", f"A training step takes {times}. {chance}")
@@ -509,7 +524,11 @@ TIMES = {
     "first_step_s": ("first step", "s", 1.0),
     "step_median_s": ("step", "ms, median", 1000.0),
     "step_cpu_median_s": ("CPU time of a step", "ms, median", 1000.0),
+    "train_epoch_s": ("all training", "s", 1.0),
+    "wait_s": ("of it waiting for data", "s", 1.0),
     "data_wait_share": ("waiting for data", "%", 100.0),
+    "val_epoch_s": ("all validation", "s", 1.0),
+    "predict_total_s": ("prediction of the test split", "s", 1.0),
     "latency_1_median_s": ("predict 1 chip", "ms, median", 1000.0),
     "latency_32_median_s": ("predict 32 chips", "ms, median", 1000.0),
 }
@@ -526,7 +545,8 @@ def times_table(results: Results) -> Table:
     return table(
         "Where the time goes",
         "Medians over seeds. Import of the framework, building of the network and the first step, in which compilation "
-        "shows, come once and are in no time of a step; the first steps after a start are left out of all medians.",
+        "shows, come once and are in no time of a step; the first steps after a start are left out of all medians. "
+        "Forward pass, backward pass and update are one call of each framework and are not recorded apart.",
         {
             "what": ("experiment · model", ""),
             "framework": ("framework", ""),

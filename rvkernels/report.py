@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jinja2
 import yaml
+from matplotlib.colors import to_hex
 
 from rvkernels import charts, findings, registry
 from rvkernels.figures import Figure, metric_name, write
@@ -19,6 +20,7 @@ from rvkernels.files import atomic
 from rvkernels.progress import Progress
 from rvkernels.results import Results
 from rvkernels.svg import inline_svg
+from rvkernels.views import View, view
 
 PAGE = Path(__file__).with_name("page")
 # The order of figures on the page; a figure file that is not named here comes last in its section.
@@ -43,12 +45,14 @@ SECTIONS = ("Results", "Frameworks", "Divergence", "Time", "Kernels")
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure as the page has it."""
+    """A figure as the page has it: as it was drawn, with what makes it interactive, or as pictures of places."""
 
     figure: Figure
     section: str
     svg: str
     interactive: tuple[str, str] | None
+    views: list[View]
+    colors: list[tuple[str, str]]
 
 
 def report(folder: str | Path, study: dict, datasets: dict[str, str], figures: str | Path, out: str | Path) -> None:
@@ -118,7 +122,7 @@ def page_of(results: Results, made: list[Figure], folder: Path) -> str:
         glossary=yaml.safe_load((PAGE / "glossary.yaml").read_text()),
         style=(PAGE / "report.css").read_text(),
         theme=(PAGE / "theme.js").read_text(),
-        script="\n".join((PAGE / name).read_text() for name in ("page.js", "tables.js", "charts.js")),
+        script="\n".join((PAGE / name).read_text() for name in ("page.js", "tables.js", "charts.js", "viewer.js")),
         library=charts.library() if any(shown.interactive for shown in figures) else "",
         **parts,
     )
@@ -126,8 +130,10 @@ def page_of(results: Results, made: list[Figure], folder: Path) -> str:
 
 def _shown(results: Results, figure: Figure, folder: Path) -> Shown:
     section = figure.section if figure.section in {*SECTIONS, *results.experiments} else "More"
-    svg = inline_svg(folder / f"{figure.name}.svg", name=figure.name, alt=figure.alt)
-    return Shown(figure, section, svg, charts.interactive(figure.kind, figure))
+    views = [view(pictures, f"{figure.name}-{i}") for i, pictures in enumerate(figure.views)]
+    svg = "" if views else inline_svg(folder / f"{figure.name}.svg", name=figure.name, alt=figure.alt)
+    colors = [(name, to_hex(color / 255)) for name, color in zip(*figure.classes)] if figure.classes else []
+    return Shown(figure, section, svg, charts.interactive(figure.kind, figure), views, colors)
 
 
 def _contents(results: Results, parts: dict) -> list[tuple[str, str]]:

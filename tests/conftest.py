@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.metadata
 import json
 import os
@@ -56,72 +57,73 @@ def made_run(tmp_path):
     Returns the folder below tmp_path / "runs". `record` is merged into the record, `identity` into what the training
     kept of its start; `losses` are of every step, `validation` of the metric miou in every epoch.
     """
+    return functools.partial(_write_run, tmp_path)
 
-    def write(
-        experiment: str,
-        model: str,
-        framework: str,
-        seed: int,
-        miou: float | None,
-        *,
-        validated: bool = True,
-        record: dict | None = None,
-        identity: dict | None = None,
-        losses: Sequence[float] = (2.5, 1.25),
-        validation: Sequence[float] = (0.4, 0.6),
-    ) -> Path:
-        folder = tmp_path / "runs" / experiment / model / framework / str(seed)
-        write_json(
-            folder / "record.json",
-            {
-                "what": "train",
-                "validated": validated,
-                "dataset": "towns",
-                "task": "segmentation",
-                "result": {"best_epoch": 2, "steps": len(losses), "stopped_early": False},
-                "times_s": {"train_epoch": [1.0, 2.0], "val_epoch": [0.25, 0.25], "step": [0.5, 0.01, 0.02]},
-                "chips_per_s": 10.0 * (seed + 1),
-                "peak_rss_mb": 100.0,
-                "device": "cpu",
-                "threads": 2,
-                "machine": machine(),
-                "software": {"rvkernels": "1.0", framework: "2.0"},
-                **(record or {}),
-            },
-        )
-        write_json(
-            folder / "predictions" / "record.json",
-            {"what": "predict", "validated": True, "times_s": {"network": [0.5, 0.5]}, "chips_per_s": 40.0},
-        )
-        item = {"class_id": 0, "class_name": "road", "gt_count": 7, "iou": miou, "metrics": {"f1": 0.5, "recall": None}}
-        ece = None if miou is None else 1 - miou
-        write_json(
-            folder / "eval.json",
-            {
-                "overall": [item, {"class_name": "average", "metrics": {"f1": 0.5}}],
-                "per_scene": {},
-                "primary": "miou",
-                "summary": {"overall": {"miou": miou, "ece": ece}, "per_scene": {}},
-            },
-        )
-        if model == "baseline":
-            return folder
-        lines = [f"{i},0.1,2.5,{value},{i}.0,best" for i, value in enumerate(validation, 1)]
-        (folder / "log.csv").write_text("\n".join(["epoch,lr,train_loss,val_miou,train_seconds,note", *lines, ""]))
-        np.savez(folder / "steps.npz", loss=np.array(losses, np.float64))
-        start = {
-            "weights": f"{seed}" * 64,
-            "chips": "c" * 64,
-            "mean": [0.5],
-            "std": [0.25],
-            "model_settings": {"width": 8},
-            "settings": {"batch": 2, "precision": "float32", "compile": False},
-            **(identity or {}),
-        }
-        write_checkpoint(folder / "best.npz", Checkpoint({}, {"identity": start}))
+
+def _write_run(
+    root: Path,
+    experiment: str,
+    model: str,
+    framework: str,
+    seed: int,
+    miou: float | None,
+    *,
+    validated: bool = True,
+    record: dict | None = None,
+    identity: dict | None = None,
+    losses: Sequence[float] = (2.5, 1.25),
+    validation: Sequence[float] = (0.4, 0.6),
+) -> Path:
+    folder = root / "runs" / experiment / model / framework / str(seed)
+    write_json(
+        folder / "record.json",
+        {
+            "what": "train",
+            "validated": validated,
+            "dataset": "towns",
+            "task": "segmentation",
+            "result": {"best_epoch": 2, "steps": len(losses), "stopped_early": False},
+            "times_s": {"train_epoch": [1.0, 2.0], "val_epoch": [0.25, 0.25], "step": [0.5, 0.01, 0.02]},
+            "chips_per_s": 10.0 * (seed + 1),
+            "peak_rss_mb": 100.0,
+            "device": "cpu",
+            "threads": 2,
+            "machine": machine(),
+            "software": {"rvkernels": "1.0", framework: "2.0"},
+            **(record or {}),
+        },
+    )
+    write_json(
+        folder / "predictions" / "record.json",
+        {"what": "predict", "validated": True, "times_s": {"network": [0.5, 0.5]}, "chips_per_s": 40.0},
+    )
+    item = {"class_id": 0, "class_name": "road", "gt_count": 7, "iou": miou, "metrics": {"f1": 0.5, "recall": None}}
+    ece = None if miou is None else 1 - miou
+    write_json(
+        folder / "eval.json",
+        {
+            "overall": [item, {"class_name": "average", "metrics": {"f1": 0.5}}],
+            "per_scene": {},
+            "primary": "miou",
+            "summary": {"overall": {"miou": miou, "ece": ece}, "per_scene": {}},
+        },
+    )
+    if model == "baseline":
         return folder
-
-    return write
+    lines = [f"{i},0.1,2.5,{value},{i}.0,best" for i, value in enumerate(validation, 1)]
+    (folder / "log.csv").write_text("\n".join(["epoch,lr,train_loss,val_miou,train_seconds,note", *lines, ""]))
+    np.savez(folder / "steps.npz", loss=np.array(losses, np.float64))
+    start = {
+        "weights": f"{seed}" * 64,
+        "chips": "c" * 64,
+        "mean": [0.5],
+        "std": [0.25],
+        "model_settings": {"width": 8},
+        "settings": {"batch": 2, "precision": "float32", "compile": False},
+        **(identity or {}),
+    }
+    write_checkpoint(folder / "best.npz", Checkpoint({}, {"identity": start}))
+    return folder
 
 
 TRAINED = {
@@ -192,3 +194,79 @@ def study(tmp_path):
         }
 
     return prepare
+
+
+_DATASET = Path(__file__).parents[1] / "config/datasets/towns.yaml"
+_STUDY = {
+    "study": "made",
+    "title": "",
+    "downloads": "downloads",
+    "frameworks": ["torch", "caffe2"],
+    "seeds": [0, 1],
+    "equivalence": {"miou": 0.02},
+    "experiments": {
+        "ground": {
+            "task": "segmentation",
+            "models": {"unet": {}},
+            "target": 0.6,
+            "train": {"metric": "miou"},
+            "published_curve": {},
+        }
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def make_study():
+    """A function that makes a study below a folder, with its report; see _make_study."""
+    return _make_study
+
+
+def _make_study(
+    root: Path,
+    *,
+    seeds: int = 2,
+    control: float | None = 0.01,
+    better: float = 0.002,
+    figures: Sequence[str] = (),
+    weight_identical: bool = True,
+    bench: str | bool = False,
+) -> tuple:
+    """A study of two frameworks with made-up runs and its report: the results and the page."""
+    # The tests of a framework with its own environment have this file too, but nothing of the report.
+    from rvkernels import registry
+    from rvkernels.compare import compare
+    from rvkernels.report import report
+    from rvkernels.results import Results
+
+    names = registry.names
+    steps = np.arange(250)
+    for seed in range(seeds):
+        for framework, factor, more, drift in (("torch", 1.0, 0.0, 0.0), ("caffe2", 2.0, better, 0.015)):
+            folder = _write_run(root,
+                "ground", "unet", framework, seed, 0.7 + 0.1 * seed + more * (1 + seed),
+                losses=2.0 * np.exp(-steps / 100) * (1 + np.where(steps < 20, 1e-5, drift) * bool(drift)),
+                validation=[0.5, 0.6 if framework == "torch" or seed == 0 else 0.55],
+                identity={} if weight_identical else {"weights": f"made by {framework}"},
+                record={
+                    "weight_identical": weight_identical,
+                    "result": {"steps": 250, "warmup_steps": 5, "step_median_s": 0.02 * factor},
+                    "software": {"python": "3.9" if framework == "caffe2" else "3.11", framework: "1.0"},
+                },
+            )  # fmt: skip
+            seconds = np.where(steps < 5, 9.0, 0.02 * factor)
+            with np.load(folder / "steps.npz") as kept:
+                np.savez(folder / "steps.npz", loss=kept["loss"], seconds=seconds, since_start=steps)
+    if control is not None:  # the first framework and seed again
+        losses = 2.0 * np.exp(-steps / 100) * (1 + control)
+        _write_run(root, "aside", "unet", "torch", 0, 0.7, losses=losses, record={"threads": 1}).rename(
+            root / "runs/ground/unet/torch/0/control"
+        )
+    _write_run(root, "ground", "baseline", "logistic", 0, 0.5)
+    settings = {**_STUDY, "seeds": list(range(seeds)), "bench": bench}
+    compare(root / "runs", root / "tables", settings)
+    datasets = {"ground": str(_DATASET)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
+        report(root, settings, datasets, root / "figures", root / "report.html")
+    return Results(root, settings, datasets), (root / "report.html").read_text()

@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rvkernels import findings, registry
-from rvkernels.compare import compare
+from rvkernels import findings
 from rvkernels.files import write_json
-from rvkernels.report import report
-from rvkernels.results import Results
 
-DATASET = Path(__file__).parents[1] / "config/datasets/towns.yaml"
-STUDY = {
-    "study": "made",
-    "title": "",
-    "downloads": "downloads",
-    "frameworks": ["torch", "caffe2"],
-    "seeds": [0, 1],
-    "equivalence": {"miou": 0.02},
-    "experiments": {
-        "ground": {
-            "task": "segmentation",
-            "models": {"unet": {}},
-            "target": 0.6,
-            "train": {"metric": "miou"},
-            "published_curve": {},
-        }
-    },
-}
 # The other figures show chips and scenes.
 TABLE_FIGURES = ["cost", "curves", "divergence", "equivalence", "pareto", "per_class", "quality", "steps", "time"]
 
 
 @pytest.fixture
-def study(made_run, tmp_path, monkeypatch):
+def study(make_study, tmp_path):
     """A function that makes a study of two frameworks and its report, and returns the results and the page."""
-    names = registry.names
-
-    def make(
-        seeds: int = 2,
-        control: float | None = 0.01,
-        better: float = 0.002,
-        figures: Sequence[str] = (),
-        weight_identical: bool = True,
-        bench: str | bool = False,
-    ) -> tuple[Results, str]:
-        monkeypatch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
-        steps = np.arange(250)
-        for seed in range(seeds):
-            for framework, factor, more, drift in (("torch", 1.0, 0.0, 0.0), ("caffe2", 2.0, better, 0.015)):
-                folder = made_run(
-                    "ground", "unet", framework, seed, 0.7 + 0.1 * seed + more * (1 + seed),
-                    losses=2.0 * np.exp(-steps / 100) * (1 + np.where(steps < 20, 1e-5, drift) * bool(drift)),
-                    validation=[0.5, 0.6 if framework == "torch" or seed == 0 else 0.55],
-                    identity={} if weight_identical else {"weights": f"made by {framework}"},
-                    record={
-                        "weight_identical": weight_identical,
-                        "result": {"steps": 250, "warmup_steps": 5, "step_median_s": 0.02 * factor},
-                        "software": {"python": "3.9" if framework == "caffe2" else "3.11", framework: "1.0"},
-                    },
-                )  # fmt: skip
-                seconds = np.where(steps < 5, 9.0, 0.02 * factor)
-                with np.load(folder / "steps.npz") as kept:
-                    np.savez(folder / "steps.npz", loss=kept["loss"], seconds=seconds, since_start=steps)
-        if control is not None:  # the first framework and seed again
-            losses = 2.0 * np.exp(-steps / 100) * (1 + control)
-            made_run("aside", "unet", "torch", 0, 0.7, losses=losses, record={"threads": 1}).rename(
-                tmp_path / "runs/ground/unet/torch/0/control"
-            )
-        made_run("ground", "baseline", "logistic", 0, 0.5)
-        settings = {**STUDY, "seeds": list(range(seeds)), "bench": bench}
-        compare(tmp_path / "runs", tmp_path / "tables", settings)
-        datasets = {"ground": str(DATASET)}
-        report(tmp_path, settings, datasets, tmp_path / "figures", tmp_path / "report.html")
-        return Results(tmp_path, settings, datasets), (tmp_path / "report.html").read_text()
-
-    return make
+    return functools.partial(make_study, tmp_path)
 
 
 def plain(page: str) -> str:

@@ -54,7 +54,16 @@ def interactive(kind: str, figure: Figure) -> tuple[str, str] | None:
     if kind not in registry.names("charts"):
         return None
     found = [{"title": c.title, "spec": c.specification()} for c in registry.load("charts", kind).charts(figure.table)]
-    return _inside(json.dumps(found, ensure_ascii=False)), _inside(figure.table.to_csv(index=False))
+    # Said here: what Vega-Lite guesses of a column it guesses after some of the transforms.
+    types = {column: _type(values) for column, values in figure.table.items()}
+    described = json.dumps({"charts": found, "types": types}, ensure_ascii=False)
+    return _inside(described), _inside(figure.table.to_csv(index=False))
+
+
+def _type(column: pd.Series) -> str:
+    if pd.api.types.is_bool_dtype(column):
+        return "boolean"
+    return "number" if pd.api.types.is_numeric_dtype(column) else "string"
 
 
 @functools.cache

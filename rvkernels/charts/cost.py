@@ -23,20 +23,22 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
             "yOffset": {"field": "framework", "sort": list(table.framework.unique())},
             "color": color(table.framework),
         }
+        line = [{"calculate": LINE, "as": "line"}]
         every = hover(table, ["experiment", "model", "framework", "seed", quantity])
+        spread = {
+            "x": number(quantity, None, aggregate="min"),
+            "x2": {"field": quantity, "aggregate": "max"},
+        }
+        layers = [
+            ({"type": "bar", "opacity": 0.4, "height": 9}, {"x": number(quantity, None, aggregate="median")}),
+            ({"type": "rule", "strokeWidth": 1.2}, spread),
+            (
+                {"type": "point", "filled": True, "size": 36, "opacity": 1},
+                {"x": number(quantity, None), "tooltip": every},
+            ),
+        ]
         yield Chart(
             title,
             lines * (14 * frameworks + 12),
-            [
-                {
-                    "transform": [{"calculate": LINE, "as": "line"}],
-                    "mark": {"type": "bar", "opacity": 0.4, "height": 9},
-                    "encoding": {**where, "x": number(quantity, None, aggregate="median")},
-                },
-                {
-                    "transform": [{"calculate": LINE, "as": "line"}],
-                    "mark": {"type": "point", "filled": True, "size": 42},
-                    "encoding": {**where, "x": number(quantity, None), "tooltip": every},
-                },
-            ],
+            [{"transform": line, "mark": mark, "encoding": {**where, **place}} for mark, place in layers],
         )

@@ -11,7 +11,7 @@ from rvkernels.figures.kernels import COLORS, OTHER
 
 
 def charts(table: pd.DataFrame) -> Iterator[Chart]:
-    threads = sorted(table.threads.unique(), key=lambda count: (count == 0, count))
+    threads = sorted(set(table.threads.tolist()), key=lambda count: (count == 0, count))
     names = ["all cores" if count == 0 else f"{count} thread{'s' * (count > 1)}" for count in threads]
     columns = ["kernel", "case", "peer", "ratio_to_fastest_peer", "ratio_to_floor", "ours_s", "peer_s", "floor_s"]
     encoding = {

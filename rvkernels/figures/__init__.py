@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ class Selection:
     abreast    panels beside each other on a page and in a column
     same_rows  panels beside each other share the labels of their rows
     framed     False: a panel of pictures, which fills the width and has no axes
+    views      pictures of the same place, per place: a page shows them beside each other and zooms them together
+    classes    names and colours of the classes in them
     """
 
     name: str
@@ -90,6 +92,8 @@ class Selection:
     abreast: tuple[int, int] = (1, 1)
     same_rows: bool = False
     framed: bool = True
+    views: Sequence[Sequence[Any]] = ()
+    classes: tuple[list[str], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Figure:
     alt       what a person who cannot see it should know
     draw      makes it, this many inches wide
     table     the numbers behind it
+    views     as in Selection, as are classes
     """
 
     kind: str
@@ -114,6 +119,8 @@ class Figure:
     alt: str
     draw: Callable[[float], Canvas] = field(repr=False)
     table: pd.DataFrame = field(repr=False)
+    views: Sequence[Sequence[Any]] = field(default=(), repr=False)
+    classes: tuple[list[str], np.ndarray] | None = None
 
 
 def figures(name: str, results: Results) -> Iterator[Figure]:
@@ -129,6 +136,8 @@ def figures(name: str, results: Results) -> Iterator[Figure]:
             alt=module.alt(selection.tables),
             draw=functools.partial(compose, selection, module.draw),
             table=selection.tables["table"],
+            views=selection.views,
+            classes=selection.classes,
         )
 
 

@@ -58,7 +58,8 @@ def select(results: Results) -> Iterator[Selection]:
             panel = Panel(tables, functools.partial(_height, tables["blocks"], experiment.task))
             title = "Predictions beside the truth" + (f": {shown[0]}" if alone else "")
             file = f"maps_{name}" + (f"_{shown[0]}" if alone else "")
-            yield Selection(file, name, title, tables, [panel], framed=False)
+            views = [[one for column in block for one in column] for block in tables["blocks"]]
+            yield Selection(file, name, title, tables, [panel], framed=False, views=views, classes=tables["classes"])
 
 
 def caption(tables: Tables) -> str:

@@ -29,11 +29,11 @@ def select(results: Results) -> Iterator[Selection]:
             if runs[cost].isna().all():
                 continue
             rows = _points(runs, metric, cost)
-            parts.append(rows.assign(experiment=name, metric=metric, cost=cost))
+            parts.append(rows.assign(experiment=name, metric=metric, cost=cost, baseline=base))
             tables = {"table": rows, "metric": metric, "cost": cost, "models": experiment.models, "baseline": base}
             panels.append(Panel(tables, 2.6, name))
     columns = ["experiment", "metric", "cost", *KEYS, "seeds", "quality", "low", "high", "at", "at_low", "at_high"]
-    table = pd.concat(parts, ignore_index=True)[[*columns, "front"]]
+    table = pd.concat(parts, ignore_index=True)[[*columns, "baseline", "front"]]
     yield Selection("pareto", "Results", "Quality against cost", {"table": table}, panels, abreast=(2, 1))
 
 
@@ -65,26 +65,24 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
         ax.plot([row.at] * 2, [row.low, row.high], color=color, linewidth=1, alpha=0.7)
         marker, label = MARKERS[place % len(MARKERS)], f"{row.model} · {row.framework}"
         ax.plot(row.at, row.quality, marker, color=color, markersize=6, mec="white", mew=0.6, label=label, zorder=3)
-    _frame(rows, tables["baseline"], ax)
+    across, upright = limits(rows, tables["baseline"])
+    ax.set(xscale="log", xlim=across, ylim=upright)
+    ax.axhline(tables["baseline"], color=GRAY, linestyle="--", linewidth=1, zorder=0)
+    label_log_axis(ax.xaxis)
+    ax.minorticks_off()
     ax.set_xlabel(COSTS[tables["cost"]])
     ax.set_ylabel(f"{metric_name(tables['metric'])}, test split")
 
 
-def _frame(rows: pd.DataFrame, baseline: float, ax: plt.Axes) -> None:
-    """Limits by the points and as much of the intervals as leaves the points apart."""
-    ax.set_xscale("log")
-    low, high = rows["at"].min(), rows["at"].max()
-    ax.set_xlim(low / 1.6, high * 1.6)
+def limits(rows: pd.DataFrame, baseline: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of cost and of quality: the points and as much of the intervals as leaves the points apart."""
     reach = max(4 * (rows.quality.max() - rows.quality.min()), 0.1)
     ends = pd.concat([rows.quality, rows.low, rows.high]).dropna()
     bottom, top = max(ends.min(), rows.quality.min() - reach), min(ends.max(), rows.quality.max() + reach)
     if rows.quality.min() - baseline < 2 * reach:
         bottom = min(bottom, baseline)
     pad = 0.06 * max(top - bottom, 0.02)
-    ax.set_ylim(bottom - pad, top + pad)
-    ax.axhline(baseline, color=GRAY, linestyle="--", linewidth=1, zorder=0)
-    label_log_axis(ax.xaxis)
-    ax.minorticks_off()
+    return (rows["at"].min() / 1.6, rows["at"].max() * 1.6), (bottom - pad, top + pad)
 
 
 def _points(runs: pd.DataFrame, metric: str, cost: str) -> pd.DataFrame:

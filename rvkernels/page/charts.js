@@ -19,7 +19,7 @@ const charts = {
         background: null, font, aria: false,
         view: { stroke: null },
         axis: { labelColor: axis, titleColor: axis, domainColor: axis, tickColor: axis, gridColor: grid, titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12, labelLimit: 200 },
-        legend: { labelColor: axis, titleColor: axis, labelFontSize: 12, titleFontSize: 12 },
+        legend: { symbolFillColor: axis, symbolStrokeColor: axis, labelColor: axis, titleColor: axis, labelFontSize: 12, titleFontSize: 12 },
         rule: { color: ink },
       },
     };
@@ -29,7 +29,7 @@ const charts = {
     state.views.forEach((view) => view.finalize());
     const options = charts.options();
     state.views = await Promise.all(state.places.map(async (place, i) => {
-      const spec = { ...state.specs[i].spec, data: { values: state.rows, format: { type: "csv" } } };
+      const spec = { ...state.specs[i].spec, data: { values: state.rows, format: { type: "csv", parse: state.types } } };
       return (await vegaEmbed(place, spec, options)).view;
     }));
     charts.hide(state);
@@ -39,10 +39,10 @@ const charts = {
   },
   async start(figure) {
     const box = figure.querySelector(".live");
-    const specs = JSON.parse(figure.querySelector("script.specs").textContent);
+    const { charts: specs, types } = JSON.parse(figure.querySelector("script.specs").textContent);
     charts.load();
     const rows = figure.querySelector("script.rows").textContent;
-    const state = { specs, rows, hidden: new Set(), views: [], places: [] };
+    const state = { specs, types, rows, hidden: new Set(), views: [], places: [] };
     charts.started.set(figure, state);
     box.append(...charts.legend(state));
     const grid = box.appendChild(document.createElement("div"));

@@ -1,0 +1,379 @@
+"""The page in a browser: at three widths, light and dark, without a network; and where its numbers come from."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import itertools
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from rvkernels import charts, registry
+from rvkernels.divergence import CONTROL_FACTOR, FIRST, FIRST_BOUND, LONG
+from rvkernels.figures import Figure, write
+from rvkernels.figures import figures as figures_of
+from rvkernels.figures._pictures import Picture, classes_picture
+from rvkernels.files import write_json
+from rvkernels.report import page_of
+
+FIGURES = ["pareto", "cost", "curves", "divergence", "equivalence", "kernels", "per_class", "quality", "steps", "time"]
+WIDTHS = (390, 768, 1440)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def made(make_study, tmp_path_factory):
+    """A study with every kind of figure that needs no imagery, and a figure of pictures: its results and the page."""
+    folder = tmp_path_factory.mktemp("results") / "made"
+    kernels = [
+        {"kernel": "tile", "case": case, "threads": threads, "checked": True, "ours_s": 0.00204, "peer": "GDAL",
+         "peer_s": 0.00511, "ratio_to_fastest_peer": 2.504, "floor_s": 0.00163, "ratio_to_floor": 0.799}
+        for case, threads in itertools.product(("strips", "tiles"), (1, 0))
+    ]  # fmt: skip
+    write_json(folder.parent / "bench/kernels.json", kernels)
+    machine = {"quick": True, "machine": {"cpu": "A processor", "usable_cores": 2}}
+    write_json(folder.parent / "bench/machine.json", machine)
+    results, _ = make_study(folder, figures=(), bench="quick")
+    figures = [figure for name in FIGURES for figure in figures_of(name, results)]
+    for figure in figures:
+        write(figure, folder / "figures")
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    classes = np.arange(48 * 64).reshape(48, 64) % 2
+    colors = np.array([[200, 40, 40], [20, 90, 160]])
+    boxes = (((4.0, 6.0, 20.5, 30.0), (0.2, 0.4, 0.9)),)
+    pictures = [
+        Picture(photo, "a06", photo=True),
+        Picture(photo, "found", boxes=boxes, photo=True),
+        Picture(classes_picture(classes, colors), "truth"),
+    ]
+    figures.append(
+        Figure(
+            kind="maps",
+            name="maps_ground",
+            section="ground",
+            title="Predictions beside the truth",
+            caption="A scene.",
+            alt="A scene.",
+            draw=None,
+            table=pd.DataFrame(),
+            views=[pictures],
+            classes=(["road", "field"], colors),
+        )
+    )
+    for suffix in ("svg", "png", "pdf", "csv"):
+        (folder / f"figures/maps_ground.{suffix}").touch()
+    page = page_of(results, figures, folder / "figures")
+    (folder / "report.html").write_text(page)
+    return results, page
+
+
+# --- where the numbers come from -------------------------------------------------------------------------------------
+
+NUMBER = re.compile(r"(?<![\w.])[−+±-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?(?![\w])")
+# What the page says of its methods: intervals of 95 %, tests at 5 %, digests of 12 digits, latency of 1 and 32 chips.
+METHODS = {95, 5, 12, 1, 32, FIRST, LONG, FIRST_BOUND, CONTROL_FACTOR, 100}
+# Seconds as minutes and milliseconds, shares in percent, mebibytes as gibibytes; ratios the other way round, 1 - share.
+UNITS = (lambda x: x, lambda x: x / 60, lambda x: 1000 * x, lambda x: 100 * x, lambda x: x / 1024, lambda x: 1e6 * x)
+
+
+class Text(html.parser.HTMLParser):
+    """Words of the page's sentences and captions, and cells of its tables: (text, what it is sorted by)."""
+
+    skipped = frozenset({"style", "script", "svg", "code", "pre", "dialog", "select", "title"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self._within: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag in {"meta", "link", "input", "br", "path", "image", "use"}:
+            return
+        attributes = dict(attributes)
+        self._within.append("glossary" if attributes.get("id") == "glossary" else tag)
+        if "data-value" in attributes:
+            value = attributes["data-value"] if attributes.get("class") == "n" else "no number"
+            self.cells.append(("", value))
+            self._within[-1] = "cell"
+
+    def handle_endtag(self, tag):
+        if tag not in {"meta", "link", "input", "br", "path", "image", "use"}:
+            self._within.pop()
+
+    def handle_data(self, data):
+        if self.skipped & set(self._within) or "glossary" in self._within:
+            return
+        if "cell" in self._within:
+            text, value = self.cells.pop()
+            self.cells.append((text + data, value))
+        else:
+            self.words.append(data)
+
+
+def numbers_in(value: object) -> list[float]:
+    """Every number of nested lists and dicts."""
+    if isinstance(value, dict):
+        return [x for item in value.values() for x in numbers_in(item)]
+    if isinstance(value, (list, tuple)):
+        return [x for item in value for x in numbers_in(item)]
+    return [float(value)] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+def known_numbers(results) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of tables, records and settings as they are; and the same with what a sentence makes of them."""
+    tables = [
+        pd.read_csv(path)
+        for path in [*results.folder.glob("tables/*.csv"), *results.folder.glob("figures/*_*.csv")]
+        if path.stat().st_size
+    ]
+    tables += [
+        pd.read_csv(results.folder / f"figures/{name}.csv")
+        for name in ("pareto", "cost", "quality", "steps", "kernels", "time")
+    ]
+    records = [json.loads(path.read_text()) for path in results.folder.rglob("record.json")]
+    every = [*results.kernels.to_dict("records"), results.kernels_machine, results.study, *records]
+    every += [experiment.description for experiment in results.experiments.values()]
+    raw = set(numbers_in(every))
+    sentences = set(METHODS)
+    for table in tables:
+        numeric = table.select_dtypes("number")
+        raw |= set(numeric.to_numpy(float).ravel())
+        keys = [k for k in ("experiment", "model", "framework") if k in table]
+        groups = table.groupby(keys)[[c for c in numeric if c not in keys]] if keys else None
+        for how in ("median", "mean", "max", "count") if keys else ():
+            raw |= set(getattr(groups, how)().to_numpy(float).ravel())
+        sentences |= {len(table), *numeric.sum(), *numeric.median()}
+        for column in table.columns:  # counts of what is equal, reached, in front
+            sentences |= set(table[column].value_counts())
+    finite = np.array([x for x in raw if np.isfinite(x)])
+    turned = np.array([1 / x for x in finite if x], float)
+    more = np.array([x for x in sentences if np.isfinite(x)], float)
+    return finite, np.concatenate([finite, turned, 1 - finite, more])
+
+
+def find(text: str, known: np.ndarray) -> bool:
+    """Whether one of the numbers, in one of the units, is written so."""
+    digits = text.replace(",", "").replace("−", "-").replace("+", "").replace("±", "")
+    mantissa, _, exponent = digits.partition(" × 10")
+    power = int(exponent.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)
+    decimals = len(mantissa.partition(".")[2])
+    # Half a unit of the last digit, a little more for what was rounded to even.
+    near = 0.5 * 10.0 ** (power - decimals) * 1.0001
+    value = float(mantissa) * 10.0**power
+    return any(np.abs(np.abs(unit(known)) - abs(value)).min() <= near for unit in UNITS)
+
+
+def test_every_number_in_a_table_is_one_of_a_table_or_record(made):
+    results, page = made
+    parser = Text()
+    parser.feed(page)
+    known, _ = known_numbers(results)
+    cells = [(text, float(value)) for text, value in parser.cells if re.fullmatch(r"-?[\d.]+(e-?\d+)?", value)]
+    assert len(cells) > 60
+    for text, value in cells:
+        near = [np.abs(unit(known) - value).min() for unit in UNITS]
+        assert min(near) <= 1e-9 * max(1.0, abs(value)), f"{text!r} ({value}) is in no table, record or setting"
+        # What is read is what is sorted by, with the digits that are shown, in one of the units.
+        shown = NUMBER.findall(text.replace("AP50", ""))
+        assert shown, text
+        assert any(find(number, np.array([value])) for number in shown), f"{text!r} shows another number than {value}"
+
+
+def test_every_number_in_a_sentence_is_found(made):
+    results, page = made
+    parser = Text()
+    parser.feed(page)
+    _, known = known_numbers(results)
+    texts = " ".join(" ".join(parser.words).split())
+    said = yaml.safe_dump([e.description for e in results.experiments.values()])
+    lost = [n for n in NUMBER.findall(texts) if not find(n, known) and n not in said]
+    assert len(NUMBER.findall(texts)) > 50
+    assert lost == [], lost
+
+
+def test_a_number_that_is_nowhere_is_noticed(made):
+    _, known = known_numbers(made[0])
+    assert find("0.750", known)
+    assert not find("0.7571", known)
+    assert not find("7,513.29", known)
+
+
+def test_links_lead_somewhere(made):
+    results, page = made
+    page = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    ids = set(re.findall(r'\bid="([^"]+)"', page))
+    links = re.findall(r'<a [^>]*href="([^"]+)"', page)
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    used = {*re.findall(r'href="#([^"]+)"', page), *re.findall(r"url\(#([^)]+)\)", page)}
+    assert used <= ids, used - ids
+    files = [link for link in links if not link.startswith(("#", "data:"))]
+    assert len(files) > 20
+    assert [file for file in files if not (results.folder / file).is_file()] == []
+
+
+def test_the_settings_of_the_page_are_the_studys(made):
+    results, page = made
+    shown = re.search(r'<pre id="settings"[^>]*>(.*?)</pre>', page, re.S)
+    assert yaml.safe_load(html.unescape(shown[1])) == results.study
+
+
+def test_interactive_figures_have_the_rows_of_the_files_beside_them(made):
+    results, page = made
+    rows = re.findall(
+        r'<figure id="figure-(\w+)">.*?(?:<script type="text/csv" class="rows">(.*?)</script>|</figure>)', page, re.S
+    )
+    found = {name: text for name, text in rows if text}
+    assert set(found) >= {"pareto", "cost", "curves_ground", "divergence_ground", "steps", "kernels"}
+    for name, text in found.items():
+        written = (results.folder / f"figures/{name}.csv").read_text()
+        assert list(csv.reader(text.splitlines())) == list(csv.reader(written.splitlines())), name
+
+
+def test_every_file_of_charts_is_one_of_figures():
+    assert set(registry.names("charts")) <= set(registry.names("figures"))
+    assert "</script" not in charts.library()
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, made):
+    """A function that opens the page; afterwards, that nothing was asked for and nothing complained of is checked."""
+    complaints, contexts = [], []
+
+    def open_page(width: int = 1440, scheme: str = "light", **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: complaints.append(r.url) if r.url.split(":")[0] not in ("file", "data") else None)
+        page.goto((made[0].folder / "report.html").as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def start_charts(page) -> None:
+    """As reading the page from top to bottom does."""
+    for figure in page.query_selector_all("figure:has(script.specs)"):
+        figure.scroll_into_view_if_needed()
+        drawn = "(f) => f.querySelectorAll('canvas').length === JSON.parse(f.querySelector('.specs').textContent)"
+        page.wait_for_function(f"{drawn}.charts.length", arg=figure)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_opens_whole_and_accessible(opened, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = opened(width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    start_charts(page)
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    found = axe.Axe().run(page).response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], [n["target"] for n in v["nodes"][:3]]) for v in serious] == []
+
+
+def test_without_scripts_every_figure_is_there(opened):
+    page = opened(java_script_enabled=False)
+    plots = page.locator(".plot svg")
+    assert plots.count() == page.locator("main figure:has(.plot)").count() > 5
+    assert all(plots.nth(i).is_visible() for i in range(plots.count()))
+    assert not page.locator(".tools").first.is_visible()
+
+
+def test_print_shows_drawn_figures_and_what_is_folded(opened):
+    page = opened()
+    start_charts(page)
+    assert not page.locator("#figure-steps .plot").is_visible()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#figure-steps .plot").is_visible()
+    assert not page.locator("#figure-steps .live").is_visible()
+    assert page.locator("#settings").is_visible()
+    assert not page.locator("nav").is_visible()
+
+
+def test_a_theme_is_chosen_and_remembered(opened):
+    page = opened(scheme="light")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.locator(".theme select").select_option("dark")
+    dark = page.evaluate(paper)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(paper) == dark
+
+
+def test_the_table_is_sorted_and_filtered(opened):
+    page = opened()
+    rows = page.locator("#table-results-table tbody tr")
+    head = page.locator("#table-results-table thead th", has_text="training time")
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    column = head.evaluate("(th) => th.cellIndex")
+    values = page.evaluate(
+        f"[...document.querySelectorAll('#table-results-table tbody tr')].map((r) => r.cells[{column}].dataset.value)"
+    )
+    numbers = [float(v) for v in values if v]
+    assert numbers == sorted(numbers)
+    tools = page.locator('.tools[data-table="table-results-table"]')
+    tools.get_by_label("framework").select_option("caffe2")
+    assert [row.is_visible() for row in rows.all()].count(True) == 1
+    assert tools.locator("output").inner_text() == "1 of 3 rows"
+    tools.get_by_label("framework").select_option("")
+    tools.get_by_label("Filter").fill("unet TORCH")
+    assert [row.is_visible() for row in rows.all()].count(True) == 1
+
+
+def test_a_framework_is_hidden_in_a_chart(opened):
+    page = opened()
+    start_charts(page)
+    figure = page.locator("#figure-steps")
+    canvas = figure.locator("canvas").first
+    before = canvas.evaluate("(c) => c.toDataURL()")
+    button = figure.get_by_role("button", name="caffe2")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    page.wait_for_function("([c, before]) => c.toDataURL() !== before", arg=[canvas.element_handle(), before])
+
+
+def test_pictures_of_a_place_are_zoomed_together(opened):
+    page = opened()
+    page.get_by_role("button", name="Enlarge a06").click()
+    boxes = "[...document.querySelectorAll('dialog svg')].map((s) => s.getAttribute('viewBox'))"
+    assert page.evaluate(boxes) == ["0 0 64 48"] * 3
+    page.keyboard.press("+")
+    zoomed = page.evaluate(boxes)
+    assert len(set(zoomed)) == 1
+    assert float(zoomed[0].split()[2]) == pytest.approx(0.7 * 64)
+    page.keyboard.press("ArrowRight")
+    moved = page.evaluate(boxes)
+    assert float(moved[2].split()[0]) == pytest.approx(0.15 * 64 + 0.07 * 64)
+    page.keyboard.press("0")
+    assert page.evaluate(boxes)[0] == "0 0 64 48"
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
