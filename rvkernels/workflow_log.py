@@ -49,7 +49,8 @@ class WorkflowLog:
 
 def find(directory: Path, study: str) -> Path | None:
     """The newest log below `directory` (snakemake's working directory) with a job of results/<study>/."""
-    mark = f"results/{study}/"
+    # Of a job: a dry run, or one that only makes a report, leaves a log, too.
+    mark = f"\n    log: results/{study}/"
     for path in sorted(directory.glob(".snakemake/log/*.snakemake.log"), reverse=True):
         if mark in _text(path, path.stat().st_mtime_ns):
             return path

@@ -208,7 +208,9 @@ def _legend(canvas: Canvas, axes: np.ndarray, *, framed: bool) -> None:
 
 
 def write(figure: Figure, folder: Path) -> None:
-    """Write <name>.svg and <name>.png for a page, <name>.pdf for a column of a paper, and <name>.csv into `folder`."""
+    """Write <name>.svg and <name>.png for a page, <name>.pdf for a column of a paper, <name>.csv and its caption as
+    <name>.txt into `folder`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # A fixed salt and no date: the same numbers give the same bytes. Canvases print without savefig, which draws all a
     # second time to find out how large it is.
@@ -229,6 +231,7 @@ def write(figure: Figure, folder: Path) -> None:
         FigureCanvasPdf(canvas).print_pdf(folder / f"{figure.name}.pdf", metadata={"CreationDate": None})
         plt.close(canvas)
     figure.table.to_csv(folder / f"{figure.name}.csv", index=False)
+    (folder / f"{figure.name}.txt").write_text(f"{figure.caption}\n")
 
 
 def _inherit(svg: str) -> str:

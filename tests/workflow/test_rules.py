@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rvkernels import registry
+from rvkernels.live import Watcher
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "config").glob("*.yaml"))
@@ -63,6 +65,26 @@ def test_what_a_rule_calls_is_a_verb():
         called |= {part.split()[0] for part in text.split(" --log {log:q} ")[1:]}
     assert called
     assert called <= verbs
+
+
+def test_captions_of_snakemakes_report_are_there_and_used():
+    rules = "".join(
+        path.read_text() for path in [*(ROOT / "workflow").glob("rules/*.smk"), ROOT / "workflow/Snakefile"]
+    )
+    named = set(re.findall(r'"(?:\.\./)?report/(\w+\.rst)"', rules))
+    assert named == {path.name for path in (ROOT / "workflow/report").iterdir()}
+    assert rules.count("caption=") == rules.count(" category=") == rules.count("labels=")
+
+
+@pytest.mark.study
+def test_the_stages_that_watch_counts_are_those_of_the_workflow(tmp_path):
+    study = tmp_path / "study.yaml"
+    text = (ROOT / "config/smoke.yaml").read_text() + "\nseeds: [0, 1]\nframeworks: [torch, jax]\nbench: quick\n"
+    study.write_text(text + "divergence_control: true\n")
+    plan = snakemake("--dry-run", "--configfile", study, "--directory", tmp_path / "work").stdout
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", plan.partition("Job stats:")[2].partition("\n\n")[0], re.M))
+    stages = {stage.rule: str(stage.total) for stage in Watcher(study, datasets=ROOT / "config/datasets").look().stages}
+    assert {rule: count for rule, count in counts.items() if rule not in ("all", "total")} == stages
 
 
 @pytest.mark.study

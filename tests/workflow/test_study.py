@@ -1,8 +1,10 @@
 """The smoke study through the real workflow, undisturbed and killed on the way, in folders with a space in the name."""
 
 import csv
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
+from rvkernels.live import Watcher
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.study
@@ -64,6 +68,7 @@ def test_every_stage_and_task_leaves_its_results(smoke):
         stem = smoke / name.removesuffix(".svg")
         assert stem.with_suffix(".png").is_file()
         assert stem.with_suffix(".csv").is_file()
+        assert not re.search(r"<\S|&\w+;", stem.with_suffix(".txt").read_text()), "snakemake's report takes it for HTML"
     assert 'src="http' not in page
     assert 'href="http' not in page
 
@@ -72,9 +77,23 @@ def test_nothing_to_do_the_second_time(smoke):
     assert "Nothing to be done" in run(smoke)
 
 
-def test_snakemakes_own_report_works(smoke):
+def test_snakemakes_own_report_has_every_result_with_category_and_caption(smoke):
     run(smoke, "--report", str(smoke / "snakemake.html"))
-    assert (smoke / "snakemake.html").stat().st_size > 100_000
+    page = (smoke / "snakemake.html").read_text()
+    results, categories = (
+        json.JSONDecoder().raw_decode(page.partition(f'<script id="{name}">')[2].partition(" = ")[2])[0]
+        for name in ("results", "categories")
+    )
+    tables, figures = files(smoke, "tables/*"), files(smoke, "*.svg")
+    assert results.keys() == {f"{SMOKE}/report.html", *tables, *figures}
+    assert categories.keys() == {"Report", "Tables", "Figures"}
+    assert set(categories["Figures"]) <= {"all", "landcover", "cells", "objects"}
+    for name, result in results.items():
+        caption = html.unescape(re.sub(r"<[^>]*>", "", result["caption"]))
+        assert len(caption) > 20, name
+        assert result["labels"], name
+        if name in figures:
+            assert (smoke / name).with_suffix(".txt").read_text().strip() in caption
 
 
 def test_a_record_names_no_path(smoke):
@@ -114,6 +133,7 @@ def kill_when(directory, log, seconds=240):
         assert time.monotonic() < deadline, f"{log} did not begin"
         time.sleep(0.02)
     time.sleep(0.5)
+    assert Watcher(directory / SMOKE).look().state == "running"
     (snakemake,) = psutil.Process(script.pid).children()
     snakemake.kill()
     assert script.wait() != 0
@@ -125,7 +145,10 @@ def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path):
     for log in ("*/fetch.log", "*/chip.log", "*/train/*/*/*.log"):
         kill_when(directory, log)
         time.sleep(2)  # jobs notice within a second that their snakemake is gone
+        assert Watcher(directory / SMOKE).look().state == "stopped"
     assert "clearing its lock" in run(directory)
+    assert Watcher(directory / SMOKE).look().state == "complete"
+    assert not list(directory.rglob("status.json"))
 
     assert not list(directory.rglob("*.part*")), "half a file"
     assert table(directory / SMOKE / "tables/runs.csv") == table(smoke / SMOKE / "tables/runs.csv")

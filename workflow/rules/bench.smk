@@ -4,8 +4,18 @@ rule bench:
         package=package("base"),
         python=PEERS_PYTHON if CONDA else [],
     output:
-        records=KERNELS,
-        machine=os.path.join(os.path.dirname(KERNELS), "machine.json"),
+        records=report(
+            KERNELS,
+            caption="../report/kernels.rst",
+            category="Kernels",
+            labels={"table": "times of kernels, their peers and floors"},
+        ),
+        machine=report(
+            os.path.join(os.path.dirname(KERNELS), "machine.json"),
+            caption="../report/machine.rst",
+            category="Kernels",
+            labels={"table": "machine and software"},
+        ),
     log:
         "results/bench/kernels.log",
     conda:

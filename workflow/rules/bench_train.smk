@@ -35,7 +35,12 @@ rule bench_train:
         package=package("base"),
         records=bench_records,
     output:
-        table=f"{RESULTS}/tables/bench_train.csv",
+        table=report(
+            f"{RESULTS}/tables/bench_train.csv",
+            caption="../report/bench_train.rst",
+            category="Tables",
+            labels={"table": "bench_train"},
+        ),
     log:
         f"{RESULTS}/logs/bench_train.log",
     conda:

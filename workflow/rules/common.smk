@@ -137,3 +137,10 @@ def of_every_experiment(name):
         return [f"{DATA}/{name}".format(experiment=e) for e in STUDY.experiments]
 
     return of
+
+
+def figure_experiment(wildcards):
+    """The experiment that a figure of the report is about, the last part of its name; "all" when it is of all."""
+    return next(
+        (e for e in STUDY.experiments if wildcards.name.endswith(f"_{e}")), "all"
+    )

@@ -8,13 +8,17 @@ rule report:
         kernels=KERNELS if STUDY.config["bench"] else [],
     output:
         page=report(
-            f"{RESULTS}/report.html", caption="../report/page.rst", category="Report"
+            f"{RESULTS}/report.html",
+            caption="../report/page.rst",
+            category="Report",
+            labels={"document": "report"},
         ),
         figures=report(
             directory(f"{RESULTS}/figures"),
             patterns=["{name}.svg"],
             caption="../report/figure.rst",
             category="Figures",
+            subcategory=figure_experiment,
             labels={"figure": "{name}"},
         ),
     log:
