@@ -230,13 +230,13 @@ def logs(a: Arguments) -> None:
 
 def watch(a: Arguments) -> None:
     """show how far a study is: stages, trainings with their curves, resources, time left"""
-    if a.serve is None:
-        from rvkernels.watch import watch
+    from rvkernels.serve import serve
+    from rvkernels.watch import watch
 
+    os.nice(19)  # the study comes first: its step times are measured
+    if a.serve is None:
         watch(a.study, once=a.once, every=a.every)
     else:
-        from rvkernels.serve import serve
-
         serve(a.study, port=a.serve, every=a.every)
 
 

@@ -7,6 +7,7 @@ Snakemake's log, and how far a training is from its status.json and log.csv (rvk
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import shutil
 import statistics
@@ -368,10 +369,16 @@ def _training_left(status: dict, rows: list[dict[str, float]]) -> float | None:
 def _rows(path: Path) -> list[dict[str, float]]:
     """Numbers of a log.csv, a dict per epoch; [] when there is none yet."""
     try:
-        text = path.read_text()
+        return _parsed(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
         return []
-    return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(text.splitlines())]
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(path: Path, changed: int) -> list[dict[str, float]]:
+    """`changed` is the file's time: one that has not moved is not read again."""
+    with path.open(newline="") as lines:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
 
 
 def _status(path: Path) -> dict | None:

@@ -139,32 +139,37 @@ def _trainings(trainings: list[Training], width: int, room: int | None) -> Table
     # What moves first.
     order = sorted(trainings, key=lambda t: ("running", "stopped", "done", "waiting").index(t.state))
     shown = order if room is None or len(order) <= room else order[: room - 1]
+    rows = [_cells(t) for t in shown]
+    heads = [h for h in HEADS if WIDTHS.get(h, 0) <= width and (h in HEADS[:7] or any(row[h] for row in rows))]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    heads = [head for head in HEADS if WIDTHS.get(head, 0) <= width]
     for head in heads:
         table.add_column(head, justify="left" if head in TEXTS else "right", no_wrap=True)
-    for t in shown:
-        phase = t.phase if t.state == "running" and t.phase not in (None, "train") else t.state
-        cells = {
-            **{name: str(getattr(t, name)) for name in HEADS[:4]},
-            "state": Text(phase, style=STYLES[t.state]),
-            "epoch": "" if t.epoch is None else f"{t.epoch}/{t.epochs}",
-            "step": _step(t),
-            "loss": _number(t.loss, ".4g"),
-            "metric": "" if t.value is None else f"{t.metric} {t.value:.3f}",
-            "best": _number(t.best, ".3f"),
-            "chips/s": _number(t.chips_per_s, ".3g" if (t.chips_per_s or 0) < 10 else ".0f"),
-            "cores": _number(t.cores, ".1f"),
-            "MiB": _number(t.memory_mb, ",.0f"),
-            "left": "" if t.left_s is None else duration(t.left_s),
-            "curve": spark(value for _, _, value in t.curve),
-        }
-        table.add_row(*(cells[head] for head in heads))
+    for row in rows:
+        table.add_row(*(row[head] for head in heads))
     if len(shown) < len(order):
         rest = [t.state for t in order[len(shown) :]]
         counts = ", ".join(f"{rest.count(state)} {state}" for state in STATES if state in rest)
         table.caption, table.caption_justify = f"and {counts}", "left"
     return table
+
+
+def _cells(t: Training) -> dict[str, str | Text]:
+    """What stands below each of HEADS."""
+    phase = t.phase if t.state == "running" and t.phase not in (None, "train") else t.state
+    return {
+        **{name: str(getattr(t, name)) for name in HEADS[:4]},
+        "state": Text(phase, style=STYLES[t.state]),
+        "epoch": "" if t.epoch is None else f"{t.epoch}/{t.epochs}",
+        "step": _step(t),
+        "loss": _number(t.loss, ".4g"),
+        "metric": "" if t.value is None else f"{t.metric} {t.value:.3f}",
+        "best": _number(t.best, ".3f"),
+        "chips/s": _number(t.chips_per_s, ".3g" if (t.chips_per_s or 0) < 10 else ".0f"),
+        "cores": _number(t.cores, ".1f"),
+        "MiB": _number(t.memory_mb, ",.0f"),
+        "left": "" if t.left_s is None else duration(t.left_s),
+        "curve": spark(value for _, _, value in t.curve),
+    }
 
 
 def _step(t: Training) -> str:

@@ -270,3 +270,16 @@ def _make_study(
         patch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
         report(root, settings, datasets, root / "figures", root / "report.html")
     return Results(root, settings, datasets), (root / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, driven by playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

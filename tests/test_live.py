@@ -23,7 +23,7 @@ from rich.console import Console
 
 from rvkernels import workflow_log
 from rvkernels.files import write_json
-from rvkernels.live import Watcher
+from rvkernels.live import Watcher, _gpus
 from rvkernels.progress import Status, birth, boot
 from rvkernels.serve import Server
 from rvkernels.study import Study, load
@@ -378,6 +378,45 @@ def test_the_page_and_its_state(server):
     assert first["curve"] == [[1, 2.0, 0.1], [2, 1.0, 0.2]]
     shown_names = set(re.findall(r"\bt\.(\w+)", page))
     assert shown_names <= first.keys(), "the page asks for what the state has not"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (768, "dark"), (1440, "light")])
+def test_the_page_in_a_browser(server, browser, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    folder = Path("results/smoke") / RUN
+    write_training(folder, epochs=2)
+    write_status(folder, os.getpid(), birth(os.getpid()))
+    write_log()
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda r: said.append(r.url) if not r.url.startswith((server.address, "data:")) else None)
+    page.goto(server.address)
+    page.wait_for_selector("#trainings tr")
+    assert "running" in page.inner_text("#head")
+    assert page.inner_text("#trainings tr").split("\t")[:7] == [
+        *("landcover", "unet", "torch", "0", "running", "2/2", "15/20")
+    ]
+    assert page.locator("#charts path").count() == 2  # the metric and the loss of the one that has epochs
+    assert page.locator("#stages .stage").count() == 11
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.Axe().run(page).response["violations"]
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+    context.close()
+    assert said == []
+
+
+def test_gpus_are_those_that_nvidia_smi_tells_of(tmp_path, monkeypatch):
+    assert isinstance(_gpus(), list)
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 97, 1024, 143771'\necho 'Other, [N/A], 10, 20'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert _gpus() == [
+        {"name": "NVIDIA H200", "share": 0.97, "memory_used_mb": 1024.0, "memory_mb": 143771.0},
+        {"name": "Other", "share": None, "memory_used_mb": 10.0, "memory_mb": 20.0},
+    ]
 
 
 @pytest.mark.parametrize(("path", "headers", "code"), [("state", {"Host": "elsewhere.example"}, 403), ("x", {}, 404)])

@@ -7,7 +7,6 @@ import html.parser
 import itertools
 import json
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,6 @@ from rvkernels.report import page_of
 
 FIGURES = ["pareto", "cost", "curves", "divergence", "equivalence", "kernels", "per_class", "quality", "steps", "time"]
 WIDTHS = (390, 768, 1440)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -242,17 +240,6 @@ def test_every_file_of_charts_is_one_of_figures():
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
