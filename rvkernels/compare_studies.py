@@ -380,11 +380,21 @@ def _short(text: str) -> str:
 
 
 def _row(row: tuple, change: str, value: str) -> list[str]:
-    interval = "" if row.outside is None else f"{row.low:{change}} to {row.high:{change}}{' *' if row.outside else ''}"
+    interval = ""
+    if row.outside is not None:
+        low, high = (_bound(bound, row.measure, change) for bound in (row.low, row.high))
+        interval = f"{low} to {high}{' *' if row.outside else ''}"
     return [
         *(row.experiment, row.model, row.framework, row.quantity, f"{row.a:{value}}", f"{row.b:{value}}"),
         *(f"{row.estimate:{change}}", interval, row.method),
     ]
+
+
+def _bound(bound: float, measure: str, change: str) -> str:
+    """Of a ratio, one that few seeds push beyond 0.01 or 100 is only said to be there."""
+    if measure == "ratio" and not 0.01 <= bound <= 100:
+        return "below 0.01" if bound < 1 else "above 100"
+    return f"{bound:{change}}"
 
 
 def _head(difference: Difference) -> list[str]:

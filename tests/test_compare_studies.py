@@ -92,6 +92,8 @@ def test_a_changed_setting_and_what_it_did(made_study, capsys):
     assert (time.measure, time.estimate) == ("ratio", pytest.approx(0.25))
     assert time.low == pytest.approx(0.25 * math.exp(-12.7062 * math.log(2)), rel=1e-4)
     assert one(difference.results, "caffe2", "miou").estimate == 0
+    costs = next(table for table in tables(difference) if "Times" in table.title)
+    assert next(row for row in costs.rows if row[3] == "train_epoch_s")[-2] == "below 0.01 to above 100"
     assert main(["compare-studies", a, b]) == 0
     told = capsys.readouterr().out
     assert "experiments.ground.train.schedule.lr   0.002   0.01" in told
