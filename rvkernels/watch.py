@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,7 @@ LINES = 12  # of what is not a table of trainings, at most
 
 
 def watch(where: str | Path, *, once: bool = False, every: float = 2.0, console: Console | None = None) -> None:
-    """Show the study in the terminal until Ctrl-C; one state, once, or where standard output is no terminal.
+    """Show the study in the terminal until Ctrl-C or SIGTERM; one state, once, or where standard output is no terminal.
 
     where   results/STUDY, or the study's file
     every   seconds between two looks
@@ -34,6 +35,7 @@ def watch(where: str | Path, *, once: bool = False, every: float = 2.0, console:
         console.print(render(watcher.look(), console.width))
         return
     state = watcher.look()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with the terminal as it was
     try:
         # On a screen of its own, that the terminal takes back at the end; what is left is the last state.
         with Live(

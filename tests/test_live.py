@@ -25,7 +25,7 @@ from rvkernels import workflow_log
 from rvkernels.files import write_json
 from rvkernels.live import Watcher, _gpus
 from rvkernels.progress import Status, birth, boot
-from rvkernels.serve import Server
+from rvkernels.serve import Server, serve
 from rvkernels.study import Study, load
 from rvkernels.watch import render, spark, watch
 
@@ -320,7 +320,8 @@ def test_one_state_is_printed_where_there_is_no_terminal(smoke, capsys):
     assert "Smoke study" in capsys.readouterr().out
 
 
-def test_ctrl_c_leaves_a_clean_terminal(smoke):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
+def test_its_end_leaves_a_clean_terminal(smoke, end):
     main, side = pty.openpty()
     program = "import sys; from rvkernels.cli import main; sys.exit(main())"
     process = subprocess.Popen(
@@ -337,7 +338,7 @@ def test_ctrl_c_leaves_a_clean_terminal(smoke):
             except OSError:  # the other side is closed
                 break
         if not asked and text.count(b"Smoke study") >= 3:  # refreshed twice
-            process.send_signal(signal.SIGINT)
+            process.send_signal(end)
             asked = True
     os.close(main)
     assert process.wait(60) == 0
@@ -364,6 +365,11 @@ def ask(server: Server, path: str, **headers: str) -> str:
     request = urllib.request.Request(server.address + path, headers=headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read().decode()
+
+
+def test_a_port_that_is_taken_is_an_error(server):
+    with pytest.raises(ValueError, match="choose another port"):
+        serve("results/smoke", port=server.server_port, every=1.0)
 
 
 def test_the_page_and_its_state(server):
