@@ -144,6 +144,9 @@ class Watcher:
         """The study now."""
         now = time.time()
         path = workflow_log.find(self.directory, self.study.name)
+        silent = workflow_log.silent(self.directory)
+        if silent and self._works(workflow_log.read(silent)):
+            path = silent  # all that is known of its jobs is what they leave
         log = workflow_log.read(path) if path else None
         alive = log is not None and not log.ended and self._works(log)
         trainings = [self._training(*run) for run in self.study.runs()]

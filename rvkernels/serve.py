@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
@@ -66,7 +67,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; img-src data:")
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the page was closed meanwhile
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Nothing: a line every two seconds would hide the address."""

@@ -57,6 +57,12 @@ def find(directory: Path, study: str) -> Path | None:
     return None
 
 
+def silent(directory: Path) -> Path | None:
+    """The newest log below `directory` if it is empty, as snakemake --quiet leaves it."""
+    newest = max(directory.glob(".snakemake/log/*.snakemake.log"), default=None)
+    return newest if newest and newest.stat().st_size == 0 else None
+
+
 def read(path: Path) -> WorkflowLog:
     """Read a log, also while it is written."""
     log = WorkflowLog(started=_named_time(path))

@@ -263,6 +263,24 @@ def test_another_studys_log_is_left_aside(smoke):
     assert watcher().look().state == "not begun"
 
 
+@pytest.mark.parametrize(("quiet", "state"), [(True, "running"), (False, "stopped")])
+def test_a_workflow_is_found_by_its_process(smoke, quiet, state):
+    """One that is called snakemake, works in this directory, and started just before its log."""
+    one = watcher()
+    write_outputs(one, "fetch")
+    write_log(LOG)
+    Path("snakemake").write_text("input()")
+    process = subprocess.Popen([sys.executable, "./snakemake"], stdin=subprocess.PIPE)
+    if quiet:
+        name = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(time.time() + 1))
+        Path(f".snakemake/log/{name}.123456.snakemake.log").touch()
+    found = one.look()
+    process.communicate(b"\n")
+    assert found.state == state
+    assert found.stages[0].done == 3
+    assert one.look().state == "stopped"
+
+
 def test_what_is_no_study_is_an_error(smoke):
     with pytest.raises(FileNotFoundError, match="neither a study's folder"):
         Watcher("results/nothing")
