@@ -204,7 +204,7 @@ def report(a: Arguments) -> None:
     """the report: one page, and every figure as SVG, PNG and CSV"""
     from rvkernels.report import report
 
-    report(a.results, a.settings["study"], a.settings["datasets"], a.figures, a.out)
+    report(a.results, a.settings["study"], a.settings["datasets"], a.figures, a.out, threads=a.threads)
 
 
 def export(a: Arguments) -> None:
@@ -315,7 +315,7 @@ def parser() -> argparse.ArgumentParser:
     verb(baseline, "dataset", "scenes", "regions", "chips", threads=True)
     verb(evaluate, "dataset", "scenes", "predictions", threads=True)
     verb(compare, "runs")
-    verb(report, "results", "figures")
+    verb(report, "results", "figures", threads=True)
 
     sub = verbs.add_parser("compare-studies", help=compare_studies.__doc__, description=compare_studies.__doc__)
     sub.set_defaults(call=compare_studies)

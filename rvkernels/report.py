@@ -5,7 +5,12 @@ The page holds no number that is not in a table, a record or the study's setting
 
 from __future__ import annotations
 
+import dataclasses
+import multiprocessing
+import os
 import urllib.parse
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +30,8 @@ PAGE = Path(__file__).with_name("page")
 # The order of figures on the page; a figure file that is not named here comes last in its section.
 ORDER = (
     *("pareto", "quality", "cost", "equivalence", "divergence", "time", "steps"),
-    *(
-        "maps",
-        "curves",
-        "per_class",
-        "precision_recall",
-        "confusion",
-        "per_scene",
-        "failures",
-        "balance",
-        "chips",
-        "kernels",
-    ),
+    *("maps", "curves", "per_class", "precision_recall", "confusion"),
+    *("per_scene", "failures", "balance", "chips", "kernels"),
 )
 # Sections of figures beside those of the experiments.
 SECTIONS = ("Results", "Frameworks", "Divergence", "Time", "Kernels")
@@ -54,28 +49,71 @@ class Shown:
     colors: list[tuple[str, str]]
 
 
-def report(folder: str | Path, study: dict, datasets: dict[str, str], figures: str | Path, out: str | Path) -> None:
+def report(
+    folder: str | Path,
+    study: dict,
+    datasets: dict[str, str],
+    figures: str | Path,
+    out: str | Path,
+    *,
+    threads: int = 1,
+) -> None:
     """Write the figures into the folder `figures` and the page to `out`.
 
     folder      results/<study>/ with data/, runs/ and tables/
     study       the resolved study configuration
     datasets    experiment -> description file of its dataset
+    threads     processes that draw figures side by side; 0: one per usable core
 
     Raises FileNotFoundError or ValueError when a stage's output is missing or unreadable.
     """
-    results = Results(folder, study, datasets)
+    source = (Path(folder), study, datasets)
+    results = Results(*source)
     names = sorted(registry.names("figures"), key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
-    made: list[Figure] = []
+    workers = min(threads or len(os.sched_getaffinity(0)), len(names))
     with atomic(figures) as temporary, Progress(len(names), "figures", "files") as progress:
         temporary.mkdir()
-        for name in names:
-            for figure in figures_of(name, results):
-                write(figure, temporary)
-                made.append(figure)
+        made = {}
+        for name, drawn in _drawn(results, source, names, temporary, workers):
+            made[name] = drawn
             progress.add(1, name)
-    page = page_of(results, made, Path(figures))
+    page = page_of(results, [figure for name in names for figure in made[name]], Path(figures))
     with atomic(Path(out)) as temporary:
         temporary.write_text(page)
+
+
+def _drawn(
+    results: Results, source: tuple, names: list[str], folder: Path, workers: int
+) -> Iterator[tuple[str, list[Figure]]]:
+    """The figures of every file of rvkernels/figures/, written into `folder`, as they get ready."""
+    if workers < 2:
+        for name in names:
+            yield name, _draw(results, name, folder)
+        return
+    # Matplotlib draws in one thread; a process starts anew, since one that is forked may find locks held.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_open, initargs=source) as pool:
+        jobs = {pool.submit(_draw_there, name, folder): name for name in names}
+        for job in as_completed(jobs):
+            yield jobs[job], job.result()
+
+
+def _draw(results: Results, name: str, folder: Path) -> list[Figure]:
+    made = []
+    for figure in figures_of(name, results):
+        write(figure, folder)
+        made.append(dataclasses.replace(figure, draw=None))
+    return made
+
+
+def _open(*source: object) -> None:
+    """Let this process draw: open the study once."""
+    global _results
+    _results = Results(*source)
+
+
+def _draw_there(name: str, folder: Path) -> list[Figure]:
+    return _draw(_results, name, folder)
 
 
 def page_of(results: Results, made: list[Figure], folder: Path) -> str:

@@ -7,6 +7,7 @@ import html.parser
 import itertools
 import json
 import re
+import time
 
 import numpy as np
 import pandas as pd
@@ -234,6 +235,18 @@ def test_interactive_figures_have_the_rows_of_the_files_beside_them(made):
         assert list(csv.reader(text.splitlines())) == list(csv.reader(written.splitlines())), name
 
 
+def test_of_a_long_training_a_page_carries_the_first_steps_and_some_of_the_others():
+    steps = np.arange(1, 10_001)
+    table = pd.DataFrame(
+        {"model": "unet", "framework": "torch", "step": steps, "loss": 1.0 / steps, "relative_difference": 0.0}
+    )
+    rows = registry.load("charts", "divergence").rows(table)
+    assert rows.step.tolist()[:LONG] == list(range(1, LONG + 1))
+    assert 350 < len(rows) - LONG <= 400
+    titles = [chart.title for chart in registry.load("charts", "divergence").charts(table)]
+    assert titles == ["unet: training loss (after step 200 one of 25)"]
+
+
 def test_every_file_of_charts_is_one_of_figures():
     assert set(registry.names("charts")) <= set(registry.names("figures"))
     assert "</script" not in charts.library()
@@ -364,3 +377,16 @@ def test_pictures_of_a_place_are_zoomed_together(opened):
     assert page.evaluate(boxes)[0] == "0 0 64 48"
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
+
+
+@pytest.mark.slow
+def test_a_report_of_a_hundred_runs_is_made_and_opened_in_time(browser, make_study, tmp_path):
+    begin = time.process_time()
+    results, _ = make_study(tmp_path, seeds=50, figures=[name for name in FIGURES if name != "kernels"])
+    assert len(results.runs_of("ground")) == 100
+    assert time.process_time() - begin < 20
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    loaded = page.evaluate("performance.getEntriesByType('navigation')[0].domComplete")
+    page.close()
+    assert loaded < 2000

@@ -6,14 +6,17 @@ import functools
 import html
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rvkernels import findings
+from rvkernels import findings, registry
 from rvkernels.files import write_json
+from rvkernels.report import report
 
+ROOT = Path(__file__).parents[1]
 # The other figures show chips and scenes.
 TABLE_FIGURES = ["cost", "curves", "divergence", "equivalence", "pareto", "per_class", "quality", "steps", "time"]
 
@@ -111,6 +114,17 @@ def test_the_page_is_whole_and_asks_for_nothing(study):
     page = study(figures=["quality", "steps"])[1]
     assert len(re.findall(r'id="([^"]+)"', page)) == len(set(re.findall(r'id="([^"]+)"', page)))
     assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_processes_side_by_side_draw_the_same(study, tmp_path, monkeypatch):
+    results, page = study(figures=["quality", "steps"])
+    names = registry.names
+    monkeypatch.setattr(registry, "names", lambda kind: ["quality", "steps"] if kind == "figures" else names(kind))
+    again, datasets = tmp_path / "again", {"ground": str(ROOT / "config/datasets/towns.yaml")}
+    report(tmp_path, results.study, datasets, again / "figures", again / "report.html", threads=2)
+    assert (again / "report.html").read_text() == page
+    for name in ("quality.svg", "steps.svg", "steps.csv"):
+        assert (again / "figures" / name).read_bytes() == (tmp_path / "figures" / name).read_bytes(), name
 
 
 def timing(kernel, case, threads, ratio, share):

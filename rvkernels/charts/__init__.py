@@ -1,8 +1,8 @@
 """Interactive figures: what Vega-Lite draws on the page from a figure's own table, the CSV that stands beside it.
 
-rvkernels/charts/<name>.py has `charts(table) -> Iterator[Chart]` for the figures of rvkernels/figures/<name>.py; a
-figure without such a file is shown as it was drawn. A chart is data, a specification of Vega-Lite; the page gives it
-colours of the theme and buttons that hide frameworks.
+rvkernels/charts/<name>.py has `charts(table) -> Iterator[Chart]` for the figures of rvkernels/figures/<name>.py, and
+`rows(table)` where the page is not to carry the whole table; a figure without such a file is shown as it was drawn. A
+chart is data, a specification of Vega-Lite; the page gives it colours of the theme and buttons that hide frameworks.
 """
 
 from __future__ import annotations
@@ -53,11 +53,13 @@ def interactive(kind: str, figure: Figure) -> tuple[str, str] | None:
     """The charts of a figure of this kind as JSON, and its table as CSV; None when the kind has none."""
     if kind not in registry.names("charts"):
         return None
-    found = [{"title": c.title, "spec": c.specification()} for c in registry.load("charts", kind).charts(figure.table)]
+    module = registry.load("charts", kind)
+    found = [{"title": c.title, "spec": c.specification()} for c in module.charts(figure.table)]
+    rows = module.rows(figure.table) if hasattr(module, "rows") else figure.table
     # Said here: what Vega-Lite guesses of a column it guesses after some of the transforms.
     types = {column: _type(values) for column, values in figure.table.items()}
     described = json.dumps({"charts": found, "types": types}, ensure_ascii=False)
-    return _inside(described), _inside(figure.table.to_csv(index=False))
+    return _inside(described), _inside(rows.to_csv(index=False))
 
 
 def _type(column: pd.Series) -> str:

@@ -14,10 +14,10 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
     for quantity in table.quantity.unique():
         loss = quantity == "train_loss"
         title = "training loss" if loss else f"validation {metric_name(quantity.removeprefix('val_'))}"
-        scale = {"type": "log"} if loss else {"zero": False}
+        scale = {"type": "log", "nice": False} if loss else {"zero": False}
         encoding = {
             "x": number("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"}, scale={"zero": False}),
-            "y": number("value", None, scale=scale, axis={"format": "~g"}),
+            "y": number("value", None, scale=scale, axis={"format": "~g", "tickCount": 5}),
             "color": color(table.framework),
             "detail": [{"field": "seed"}],
             "tooltip": hover(table, ["model", "framework", "seed", "epoch", "value"]),

@@ -106,7 +106,7 @@ class Figure:
     title     a few words
     caption   what is shown and how to read it, with its numbers filled in from the tables
     alt       what a person who cannot see it should know
-    draw      makes it, this many inches wide
+    draw      makes it, this many inches wide; None when it is written and done
     table     the numbers behind it
     views     as in Selection, as are classes
     """
@@ -117,7 +117,7 @@ class Figure:
     title: str
     caption: str
     alt: str
-    draw: Callable[[float], Canvas] = field(repr=False)
+    draw: Callable[[float], Canvas] | None = field(repr=False)
     table: pd.DataFrame = field(repr=False)
     views: Sequence[Sequence[Any]] = field(default=(), repr=False)
     classes: tuple[list[str], np.ndarray] | None = None

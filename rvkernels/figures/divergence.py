@@ -72,14 +72,14 @@ def _draw_differences(table: pd.DataFrame, place: int, ax: plt.Axes) -> None:
     top = 10 * max(table.relative_difference[np.isfinite(table.relative_difference)].max(), FLOOR)
     control = table[table.framework == "control"]
     if len(control):
-        so_far = np.maximum.accumulate(np.clip(control.relative_difference, FLOOR, top))
+        so_far = np.clip(control.largest_so_far, FLOOR, top)
         band = np.clip(CONTROL_FACTOR * so_far, FLOOR, top)
         ax.fill_between(control.step, FLOOR, band, color=GRAY, alpha=0.18, linewidth=0, zorder=0)
         ax.plot(control.step, so_far, color=GRAY, linewidth=1.2, zorder=1, label="control")
     for framework, rows in _frameworks(table)[1:]:  # the first differs in nothing from itself
         drift = np.clip(rows.relative_difference, FLOOR, top)
         ax.plot(rows.step, drift, color=shade(framework, place), linewidth=0.5, alpha=0.35)
-        ax.plot(rows.step, np.maximum.accumulate(drift), color=shade(framework, place), linewidth=1.7)
+        ax.plot(rows.step, np.clip(rows.largest_so_far, FLOOR, top), color=shade(framework, place), linewidth=1.7)
     ax.set(yscale="log", ylim=(FLOOR, top), ylabel="relative difference")
     label_log_axis(ax.yaxis, powers=True)
 
@@ -126,6 +126,7 @@ def _losses(results: Results, name: str, model: str) -> pd.DataFrame:
         relative = relative_difference(read_losses(folder), reference)
         losses = read_losses(folder)[: len(relative)]
         steps = np.arange(1, len(relative) + 1)
-        values = {"step": steps, "loss": losses, "relative_difference": relative}
+        so_far = np.maximum.accumulate(relative)
+        values = {"step": steps, "loss": losses, "relative_difference": relative, "largest_so_far": so_far}
         parts.append(pd.DataFrame({"model": model, "framework": framework, "seed": seed, **values}))
     return pd.concat(parts, ignore_index=True)

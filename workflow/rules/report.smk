@@ -25,10 +25,12 @@ rule report:
         f"{RESULTS}/logs/report.log",
     conda:
         "../../envs/base.yaml"
+    threads: STUDY.threads
     params:
         settings=settings("report"),
         results=subpath(output.page, parent=True),
     shell:
         RVK
         + " --log {log:q} report --settings {params.settings:q} --results {params.results:q}"
+        " --threads {threads}"
         " --figures {output.figures:q} --out {output.page:q}"
