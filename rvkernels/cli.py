@@ -207,6 +207,13 @@ def report(a: Arguments) -> None:
     report(a.results, a.settings["study"], a.settings["datasets"], a.figures, a.out, threads=a.threads)
 
 
+def blog(a: Arguments) -> None:
+    """the blog post: kramdown, its figures, and the source of every number"""
+    from rvkernels.blog import blog
+
+    blog(a.results, a.settings["study"], a.settings["datasets"], a.figures, a.out)
+
+
 def export(a: Arguments) -> None:
     """a trained model as files of a framework, usable without rvkernels"""
     from rvkernels.export import export
@@ -316,6 +323,7 @@ def parser() -> argparse.ArgumentParser:
     verb(evaluate, "dataset", "scenes", "predictions", threads=True)
     verb(compare, "runs")
     verb(report, "results", "figures", threads=True)
+    verb(blog, "results", "figures")
 
     sub = verbs.add_parser("compare-studies", help=compare_studies.__doc__, description=compare_studies.__doc__)
     sub.set_defaults(call=compare_studies)

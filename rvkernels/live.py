@@ -221,6 +221,7 @@ class Watcher:
         if study.config["bench"]:
             yield "bench", {}, self.folder.parent / "bench/kernels.json"
         yield "report", {}, self.folder / "report.html"
+        yield "blog", {}, self.folder / "blog/post.md"
 
     def _stages(self, log: WorkflowLog | None, alive: bool) -> list[Stage]:
         there: dict[str, list[bool]] = {}

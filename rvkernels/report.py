@@ -20,7 +20,7 @@ import yaml
 from rvkernels import charts, findings, registry
 from rvkernels.figures import Figure, hex_color, metric_name, write
 from rvkernels.figures import figures as figures_of
-from rvkernels.files import atomic
+from rvkernels.files import atomic, write_json
 from rvkernels.progress import Progress
 from rvkernels.results import Results
 from rvkernels.svg import inline_svg
@@ -77,7 +77,9 @@ def report(
         for name, drawn in _drawn(results, source, names, temporary, workers):
             made[name] = drawn
             progress.add(1, name)
-    page = page_of(results, [figure for name in names for figure in made[name]], Path(figures))
+        everything = [figure for name in names for figure in made[name]]
+        write_json(temporary / "figures.json", [figure.words() for figure in everything])
+    page = page_of(results, everything, Path(figures))
     with atomic(Path(out)) as temporary:
         temporary.write_text(page)
 

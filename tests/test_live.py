@@ -145,6 +145,7 @@ def test_a_study_that_has_not_begun(smoke):
         "evaluate": 6,
         "compare": 1,
         "report": 1,
+        "blog": 1,
     }
     assert all((stage.done, stage.running, stage.waiting) == (0, 0, stage.total) for stage in state.stages)
     assert {t.state for t in state.trainings} == {"waiting"}

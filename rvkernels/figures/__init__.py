@@ -122,6 +122,10 @@ class Figure:
     views: Sequence[Sequence[Any]] = field(default=(), repr=False)
     classes: tuple[list[str], np.ndarray] | None = None
 
+    def words(self) -> dict[str, str]:
+        """What is said of it, as figures.json has it."""
+        return {key: getattr(self, key) for key in ("kind", "name", "section", "title", "caption", "alt")}
+
 
 def figures(name: str, results: Results) -> Iterator[Figure]:
     """The figures of rvkernels/figures/<name>.py."""

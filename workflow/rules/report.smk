@@ -34,3 +34,23 @@ rule report:
         + " --log {log:q} report --settings {params.settings:q} --results {params.results:q}"
         " --threads {threads}"
         " --figures {output.figures:q} --out {output.page:q}"
+
+
+rule blog:
+    input:
+        package=package("base"),
+        tables=rules.compare.output,
+        figures=rules.report.output.figures,
+    output:
+        post=directory(f"{RESULTS}/blog"),
+    log:
+        f"{RESULTS}/logs/blog.log",
+    conda:
+        "../../envs/base.yaml"
+    params:
+        settings=settings("blog"),
+        results=subpath(output.post, parent=True),
+    shell:
+        RVK
+        + " --log {log:q} blog --settings {params.settings:q} --results {params.results:q}"
+        " --figures {input.figures:q} --out {output.post:q}"

@@ -1,0 +1,327 @@
+"""What deviates most from what one would expect, found in a study's tables by named rules.
+
+A rule compares what it finds with a deviation that would surprise nobody; `excess` is how many times that was found (of
+ratios, on their logarithm). Rules below 1 are silent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from rvkernels.compare import BASELINE
+from rvkernels.figures import metric_name
+from rvkernels.figures.per_class import QUANTITY
+from rvkernels.results import Results
+
+# What would surprise nobody.
+RATIO = 1.25  # of times and memory between frameworks that compute the same
+GAP = 0.3  # between the qualities of two classes
+CONFUSED = 0.3  # share of a class taken for one other
+DROP = 0.05  # from validation to test
+TAIL = 1.5  # 95th percentile of the steps over their median
+SETUP = 0.2  # share of a run before the first step
+BEATEN = 0.02  # by which the baseline is better at a class
+
+NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "caffe2": "Caffe2", "jax": "JAX", "logistic": "the baseline"}
+
+
+class Numbers:
+    """Every number that is said, with its value and where it is from."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+
+    def __call__(self, text: str, value: float, source: str) -> str:
+        """`text`, which says `value`; noted."""
+        self.rows.append({"text": text, "value": value, "source": source})
+        return text
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """One sentence of what was expected, one of what was found, and the numbers in them."""
+
+    rule: str
+    expected: str
+    found: str
+    excess: float
+    numbers: Numbers = field(repr=False)
+
+
+def surprises(results: Results, most: int = 4) -> list[Surprise]:
+    """The largest deviations, at most one per rule."""
+    found = [s for rule in RULES if (s := _largest(rule, results)) is not None and s.excess >= 1]
+    return sorted(found, key=lambda s: -s.excess)[:most]
+
+
+# A deviation: excess, and a function that says it.
+Found = Iterator[tuple[float, Callable[[Numbers], str]]]
+Rule = Callable[[Results], Found]
+
+
+def _largest(rule: Rule, results: Results) -> Surprise | None:
+    found = [(excess, say) for excess, say in rule(results) if math.isfinite(excess)]
+    if not found:
+        return None
+    excess, say = max(found, key=lambda pair: pair[0])
+    numbers = Numbers()
+    return Surprise(rule.__name__, " ".join(rule.__doc__.split()), say(numbers), excess, numbers)
+
+
+def name_of(framework: str) -> str:
+    """The framework as its makers write it."""
+    return NAMES.get(framework, framework)
+
+
+def speed(results: Results) -> Found:
+    """Frameworks that do the same arithmetic take about the same time."""
+    for (experiment, model), times in _medians(results, "step_median_s"):
+        slow, fast = times.idxmax(), times.idxmin()
+        ratio = times[slow] / times[fast]
+
+        def say(n: Numbers, e=experiment, m=model, s=slow, f=fast, r=ratio) -> str:
+            said = n(f"{r:.1f}", r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {s} / {f}")
+            return f"A training step of {m} on {e} takes {said} times as long in {name_of(s)} as in {name_of(f)}."
+
+        yield math.log(ratio) / math.log(RATIO), say
+
+
+def order(results: Results) -> Found:
+    """The framework that is fastest for one model is fastest for all."""
+    groups = _medians(results, "step_median_s")
+    wins = pd.Series([times.idxmin() for _, times in groups], dtype=object).value_counts()
+    for (experiment, model), times in groups:
+        usual, here = wins.index[0], times.idxmin()
+        if here == usual or usual not in times:
+            continue
+        ratio = times[usual] / times[here]
+
+        def say(n: Numbers, e=experiment, m=model, u=usual, h=here, r=ratio) -> str:
+            said = n(f"{r:.2f}", r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {u} / {h}")
+            return (
+                f"{name_of(u)} is the fastest more often than any other, but with {m} on {e} a step takes {said} times "
+                f"as long in it as in {name_of(h)}."
+            )
+
+        yield math.log(ratio) / math.log(RATIO), say
+
+
+def memory(results: Results) -> Found:
+    """The same network takes about the same memory everywhere."""
+    for (experiment, model), values in _medians(results, "peak_rss_mb"):
+        much, little = values.idxmax(), values.idxmin()
+        ratio = values[much] / values[little]
+
+        def say(n: Numbers, e=experiment, m=model, a=much, b=little, v=values, r=ratio) -> str:
+            where = f"tables/runs.csv: peak_rss_mb of {m} on {e}, medians over seeds"
+            return (
+                f"With {m} on {e}, {name_of(a)} needs {n(f'{v[a]:,.0f}', v[a], f'{where}, {a}')} MiB at its peak and "
+                f"{name_of(b)} {n(f'{v[b]:,.0f}', v[b], f'{where}, {b}')}, {n(f'{r:.1f}', r, f'{where}, {a} / {b}')} "
+                "times less."
+            )
+
+        yield math.log(ratio) / math.log(RATIO), say
+
+
+def seeds(results: Results) -> Found:
+    """Another framework changes the result at least as much as another seed."""
+    for name in results.experiments:
+        runs = results.runs_of(name)
+        metric = runs.primary.iloc[0]
+        for model, these in runs.groupby("model", sort=False):
+            grid = these.pivot_table(metric, "seed", "framework")
+            if grid.shape[0] < 2 or grid.shape[1] < 2 or grid.isna().any(axis=None):
+                continue
+            by_seed = float(np.mean([_apart(grid[f]) for f in grid]))
+            by_framework = float(np.mean([_apart(row) for _, row in grid.iterrows()]))
+            if by_framework <= 0:
+                continue
+
+            def say(n: Numbers, e=name, m=model, q=metric, s=by_seed, f=by_framework) -> str:
+                where = f"tables/runs.csv: mean difference of {q} of {m} on {e}"
+                return (
+                    f"Two seeds of {m} on {e} in one framework are {n(f'{s:.4f}', s, f'{where} between seeds')} "
+                    f"{metric_name(q)} apart on average, two frameworks with one seed only "
+                    f"{n(f'{f:.4f}', f, f'{where} between frameworks')}."
+                )
+
+            yield math.log(max(by_seed / by_framework, 1e-9)) / math.log(2), say
+
+
+def classes(results: Results) -> Found:
+    """Classes of one dataset are about equally hard."""
+    for name, experiment in results.experiments.items():
+        quantity, label = QUANTITY[experiment.task]
+        rows = results.classes[(results.classes.experiment == name) & (results.classes.quantity == quantity)]
+        means = rows[rows.model != BASELINE].groupby("class_name")["value"].mean().dropna()
+        if len(means) < 2:
+            continue
+        gap = means.max() - means.min()
+
+        def say(n: Numbers, e=name, v=means, q=quantity, text=label) -> str:
+            best, worst = v.idxmax(), v.idxmin()
+            where = f"tables/classes.csv: mean {q} on {e} over networks"
+            return (
+                f"On {e} the networks reach {text} {n(f'{v[best]:.2f}', v[best], f'{where}, {best}')} for {best} and "
+                f"{n(f'{v[worst]:.2f}', v[worst], f'{where}, {worst}')} for {worst}."
+            )
+
+        yield gap / GAP, say
+
+
+def confusion(results: Results) -> Found:
+    """What a network finds is more often right than taken for one other class."""
+    for name, experiment in results.experiments.items():
+        if experiment.task == "detection":
+            continue
+        for (model, framework), runs in results.runs_of(name).groupby(["model", "framework"], sort=False):
+            matrices = [results.evaluation(run)["overall"][-1].get("conf_mat") for _, run in runs.iterrows()]
+            if not all(matrices):
+                continue
+            matrix = np.sum(np.array(matrices, float), axis=0)
+            share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+            right = np.diag(share).copy()
+            np.fill_diagonal(share, 0)
+            truth, taken = np.unravel_index(share.argmax(), share.shape)
+
+            def say(n: Numbers, e=experiment, m=model, f=framework, t=truth, k=taken, s=share, r=right) -> str:
+                where = f"eval.json: conf_mat of {m} on {e.name} in {f}, all seeds"
+                other, own = n(f"{100 * s[t, k]:.0f}", 100 * s[t, k], where), n(f"{100 * r[t]:.0f}", 100 * r[t], where)
+                return (
+                    f"On {e.name}, {m} in {name_of(f)} takes {other} % of {e.classes[t]} for {e.classes[k]}, and "
+                    f"recognises {own} %."
+                )
+
+            yield share.max() / CONFUSED, say
+
+
+def baseline(results: Results) -> Found:
+    """A network is better than a logistic regression at every class."""
+    for name, experiment in results.experiments.items():
+        quantity, label = QUANTITY[experiment.task]
+        rows = results.classes[(results.classes.experiment == name) & (results.classes.quantity == quantity)]
+        mean = rows.assign(kind=np.where(rows.model == BASELINE, "base", "network")).pivot_table(
+            "value", "class_name", "kind"
+        )
+        if set(mean) != {"base", "network"}:
+            continue
+        lead = (mean.base - mean.network).dropna()
+        if lead.empty:
+            continue
+        worst = lead.idxmax()
+
+        def say(n: Numbers, e=name, c=worst, v=mean, q=quantity, text=label) -> str:
+            where = f"tables/classes.csv: mean {q} of {c} on {e}"
+            base, network = v.base[c], v.network[c]
+            return (
+                f"For {c} on {e} the baseline reaches {text} {n(f'{base:.2f}', base, f'{where}, baseline')}, and "
+                f"the networks {n(f'{network:.2f}', network, f'{where}, networks')}."
+            )
+
+        yield lead.max() / BEATEN, say
+
+
+def drop(results: Results) -> Found:
+    """A network is as good on the test split as on the validation split."""
+    for name, experiment in results.experiments.items():
+        runs = results.runs_of(name)
+        metric = runs.primary.iloc[0]
+        column = f"val_{metric}"
+        if column not in runs or experiment.settings["train"]["metric"] != metric:
+            continue
+        means = runs.groupby(["model", "framework"], sort=False)[[column, metric]].mean().dropna()
+        for (model, framework), row in means.iterrows():
+
+            def say(n: Numbers, e=name, m=model, f=framework, r=row, q=metric, v=column) -> str:
+                where = f"tables/runs.csv: mean over seeds, {m} on {e} in {f}"
+                return (
+                    f"{m} in {name_of(f)} on {e} reaches {metric_name(q)} {n(f'{r[v]:.3f}', r[v], f'{where}, {v}')} in "
+                    f"validation and {n(f'{r[q]:.3f}', r[q], f'{where}, {q}')} in the test."
+                )
+
+            yield (row[column] - row[metric]) / DROP, say
+
+
+def tail(results: Results) -> Found:
+    """Every step of a training takes about as long."""
+    for name in results.experiments:
+        for (model, framework), runs in results.runs_of(name).groupby(["model", "framework"], sort=False):
+            every = []
+            for _, run in runs.iterrows():
+                steps = results.steps(run)
+                every.append(steps.seconds[steps.since_start >= results.record(run)["result"].get("warmup_steps", 0)])
+            seconds = np.concatenate(every)
+            if not len(seconds):
+                continue
+            ratio = float(np.quantile(seconds, 0.95) / np.median(seconds))
+
+            def say(n: Numbers, e=name, m=model, f=framework, r=ratio) -> str:
+                said = n(f"{r:.1f}", r, f"steps.npz: 95th percentile over median, {m} on {e} in {f}, all seeds")
+                return f"One step in twenty of {m} on {e} in {name_of(f)} takes {said} times the median or longer."
+
+            yield math.log(ratio) / math.log(TAIL), say
+
+
+def set_up(results: Results) -> Found:
+    """The time of a run is the time of its steps."""
+    columns = ["import_s", "build_s", "train_epoch_s", "val_epoch_s"]
+    for name in results.experiments:
+        runs = results.runs_of(name)
+        if not set(columns) <= set(runs):
+            continue
+        means = runs.groupby(["model", "framework"], sort=False)[columns].mean()
+        for (model, framework), row in means.iterrows():
+            share = (row.import_s + row.build_s) / row.sum()
+
+            def say(n: Numbers, e=name, m=model, f=framework, s=share) -> str:
+                where = (
+                    f"tables/runs.csv: import_s and build_s of what a run of {m} on {e} in {f} takes, mean over seeds"
+                )
+                said = n(f"{100 * s:.0f}", 100 * s, where)
+                return (
+                    f"Before the first step, {name_of(f)} spends {said} % of a run of {m} on {e} on importing itself "
+                    "and building the network."
+                )
+
+            yield share / SETUP, say
+
+
+def target(results: Results) -> Found:
+    """Every run reaches the quality that the study names."""
+    for row in results.targets.itertuples():
+        missed = row.runs - row.reached
+        if missed:
+
+            def say(n: Numbers, r=row, k=missed) -> str:
+                where = f"tables/targets.csv: {r.model} on {r.experiment} in {r.framework}"
+                return (
+                    f"{n(str(k), k, where)} of {n(str(r.runs), r.runs, where)} runs of {r.model} on {r.experiment} in "
+                    f"{name_of(r.framework)} never reach {metric_name(r.metric)} "
+                    f"{n(f'{r.target:g}', r.target, where)} in validation."
+                )
+
+            yield 1.0 + missed / row.runs, say
+
+
+RULES: tuple[Rule, ...] = (*(speed, order, memory, seeds, classes, confusion, baseline, drop, tail, set_up, target),)
+
+
+def _medians(results: Results, column: str) -> list[tuple[tuple[str, str], pd.Series]]:
+    """(experiment, model) and its median per framework, of what several frameworks trained."""
+    runs = pd.concat([results.runs_of(name) for name in results.experiments], ignore_index=True)
+    if column not in runs:
+        return []
+    groups = runs.dropna(subset=[column]).groupby(["experiment", "model"], sort=False)
+    medians = [(key, rows.groupby("framework", sort=False)[column].median()) for key, rows in groups]
+    return [(key, values) for key, values in medians if len(values) > 1 and values.min() > 0]
+
+
+def _apart(values: pd.Series) -> float:
+    """Mean distance of two of the values."""
+    v = values.to_numpy(float)
+    return float(np.abs(v[:, None] - v).sum() / (len(v) * (len(v) - 1)))
