@@ -45,7 +45,7 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
     classes = tables["classes"]
     share = 100 * tables["table"].share_of_truth.to_numpy().reshape(len(classes), len(classes))
     ax.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for y, x in np.argwhere(share >= 0.5):
+    for y, x in np.argwhere(share >= 1):
         color = "white" if share[y, x] > 55 else "#222222"
         ax.text(x, y, f"{share[y, x]:.0f}", ha="center", va="center", fontsize=7, color=color)
     ax.set_xticks(range(len(classes)), classes, rotation=60, ha="right", rotation_mode="anchor", fontsize=7)

@@ -76,7 +76,6 @@ def _largest(tables: Tables) -> str:
     table = tables["table"]
     shares = table[list(PARTS)].div(table[list(PARTS)].sum(axis=1), axis=0)
     steps, wait = shares["steps"], shares["waiting for data"]
-    return (
-        f"Steps take {steps.min():.0%} to {steps.max():.0%} of the time of a run, waiting for data at most "
-        f"{wait.max():.1%}."
-    )
+    low, high = f"{steps.min():.0%}", f"{steps.max():.0%}"
+    reach = low if low == high else f"{low} to {high}"
+    return f"Steps take {reach} of the time of a run, waiting for data at most {wait.max():.1%}."
