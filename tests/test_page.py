@@ -361,6 +361,22 @@ def test_a_framework_is_hidden_in_a_chart(opened):
     page.wait_for_function("([c, before]) => c.toDataURL() !== before", arg=[canvas.element_handle(), before])
 
 
+def test_a_chart_rings_what_the_table_says_is_in_front(opened, made):
+    table = pd.read_csv(made[0].folder / "figures/pareto.csv")
+    assert set(table.front) == {True, False}
+    page = opened()
+    start_charts(page)
+    rows = page.evaluate(
+        """() => {
+          const { views } = charts.started.get(document.getElementById("figure-pareto"));
+          const shown = views[0].getState({ data: () => true }).data;
+          return Object.values(shown).map((set) => set.length ?? 0);
+        }"""
+    )
+    first = table[(table.experiment == table.experiment[0]) & (table.cost == table.cost[0])]
+    assert {len(first), first.front.sum()} <= set(rows)
+
+
 def test_pictures_of_a_place_are_zoomed_together(opened):
     page = opened()
     page.get_by_role("button", name="Enlarge a06").click()

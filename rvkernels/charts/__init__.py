@@ -63,9 +63,9 @@ def interactive(kind: str, figure: Figure) -> tuple[str, str] | None:
 
 
 def _type(column: pd.Series) -> str:
-    if pd.api.types.is_bool_dtype(column):
-        return "boolean"
-    return "number" if pd.api.types.is_numeric_dtype(column) else "string"
+    # Vega takes pandas' "False" for true: truth values are compared as the words that they are in the file.
+    truth = pd.api.types.is_bool_dtype(column)
+    return "number" if pd.api.types.is_numeric_dtype(column) and not truth else "string"
 
 
 @functools.cache
@@ -89,7 +89,7 @@ def color(frameworks: Iterable[str]) -> dict:
     return {"field": "framework", "type": "nominal", "scale": scale, "legend": None}
 
 
-def number(field: str, title: str, **more: object) -> dict:
+def number(field: str, title: str | None, **more: object) -> dict:
     """A quantity on an axis."""
     return {"field": field, "type": "quantitative", "title": title, **more}
 

@@ -1,4 +1,4 @@
-"""Learning curves: a line per run, loss and validation metric beside each other."""
+"""Learning curves: means over seeds and bands from the lowest to the highest, loss and validation metric."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
         loss = quantity == "train_loss"
         title = "training loss" if loss else f"validation {metric_name(quantity.removeprefix('val_'))}"
         scale = {"type": "log", "nice": False} if loss else {"zero": False}
-        encoding = {
-            "x": number("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"}, scale={"zero": False}),
-            "y": number("value", None, scale=scale, axis={"format": "~g", "tickCount": 5}),
+        y = number("value", None, scale=scale, axis={"format": "~g", "tickCount": 5}, stack=None)
+        shared = {
+            "x": number("epoch", "epoch", axis={"tickMinStep": 1, "format": "d"}, scale={"zero": False, "nice": False}),
             "color": color(table.framework),
-            "detail": [{"field": "seed"}],
-            "tooltip": hover(table, ["model", "framework", "seed", "epoch", "value"]),
+            "detail": [{"field": "model"}],
         }
+        band = {**shared, "y": {**y, "aggregate": "min"}, "y2": {"field": "value", "aggregate": "max"}}
+        mean = {"field": "value", "type": "quantitative", "aggregate": "mean", "format": ".4~g", "title": "mean"}
+        line = {**shared, "y": {**y, "aggregate": "mean"}}
+        line["tooltip"] = [*hover(table, ["model", "framework", "epoch"]), mean]
         if table.model.nunique() > 1:
-            encoding["strokeDash"] = {"field": "model", "type": "nominal", "legend": {"orient": "bottom"}}
+            line["strokeDash"] = {"field": "model", "type": "nominal", "legend": {"orient": "bottom", "title": None}}
         yield Chart(
             title,
             230,
-            [{"mark": {"type": "line", "point": {"size": 18}}, "encoding": encoding}],
+            [
+                {"mark": {"type": "area", "opacity": 0.15}, "encoding": band},
+                {"mark": {"type": "line", "point": {"size": 18}}, "encoding": line},
+            ],
             f"datum.quantity == '{quantity}'",
         )

@@ -27,7 +27,7 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
         middle = {"x": x, "y": y}
         rule = {"type": "rule", "clip": True, "strokeWidth": 1.2}
         gray = {"color": GRAY, "strokeWidth": 1}
-        front = [{"filter": "datum.front"}]
+        front = [{"filter": "datum.front == 'True'"}]
         point = {**middle, **shown}
         if rows.model.nunique() > 1:
             point["shape"] = {"field": "model", "type": "nominal", "legend": {"orient": "bottom", "title": None}}
