@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import threading
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -71,6 +72,8 @@ def report(
     results = Results(*source)
     names = sorted(registry.names("figures"), key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
     workers = min(threads or len(os.sched_getaffinity(0)), len(names))
+    bundle = threading.Thread(target=charts.library)  # takes seconds and needs nothing of the study
+    bundle.start()
     with atomic(figures) as temporary, Progress(len(names), "figures", "files") as progress:
         temporary.mkdir()
         made = {}
@@ -79,6 +82,7 @@ def report(
             progress.add(1, name)
         everything = [figure for name in names for figure in made[name]]
         write_json(temporary / "figures.json", [figure.words() for figure in everything])
+    bundle.join()
     page = page_of(results, everything, Path(figures))
     with atomic(Path(out)) as temporary:
         temporary.write_text(page)
