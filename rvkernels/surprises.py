@@ -120,9 +120,9 @@ def memory(results: Results) -> Found:
         def say(n: Numbers, e=experiment, m=model, a=much, b=little, v=values, r=ratio) -> str:
             where = f"tables/runs.csv: peak_rss_mb of {m} on {e}, medians over seeds"
             return (
-                f"With {m} on {e}, {name_of(a)} needs {n(f'{v[a]:,.0f}', v[a], f'{where}, {a}')} MiB at its peak and "
-                f"{name_of(b)} {n(f'{v[b]:,.0f}', v[b], f'{where}, {b}')}, {n(f'{r:.1f}', r, f'{where}, {a} / {b}')} "
-                "times less."
+                f"With {m} on {e}, {name_of(a)} needs {n(f'{v[a]:,.0f}', v[a], f'{where}, {a}')} MiB at its peak, "
+                f"{n(f'{r:.1f}', r, f'{where}, {a} / {b}')} times as much as {name_of(b)} "
+                f"({n(f'{v[b]:,.0f}', v[b], f'{where}, {b}')} MiB)."
             )
 
         yield math.log(ratio) / math.log(RATIO), say
