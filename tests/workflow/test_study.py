@@ -64,7 +64,7 @@ def test_every_stage_and_task_leaves_its_results(smoke):
     rows = table(smoke / SMOKE / "tables/runs.csv")
     assert {r["task"] for r in rows} == {"classification", "segmentation", "detection"}
     assert all(r["validated"] == "True" for r in rows)
-    for name in files(smoke, "*.svg"):
+    for name in files(smoke, "figures/*.svg"):
         stem = smoke / name.removesuffix(".svg")
         assert stem.with_suffix(".png").is_file()
         assert stem.with_suffix(".csv").is_file()
@@ -84,8 +84,8 @@ def test_snakemakes_own_report_has_every_result_with_category_and_caption(smoke)
         json.JSONDecoder().raw_decode(page.partition(f'<script id="{name}">')[2].partition(" = ")[2])[0]
         for name in ("results", "categories")
     )
-    tables, figures = files(smoke, "tables/*"), files(smoke, "*.svg")
-    assert results.keys() == {f"{SMOKE}/report.html", *tables, *figures}
+    tables, figures = files(smoke, "tables/*"), files(smoke, "figures/*.svg")
+    assert results.keys() == {f"{SMOKE}/report.html", f"{SMOKE}/blog/post.md", *tables, *figures}
     assert categories.keys() == {"Report", "Tables", "Figures"}
     assert set(categories["Figures"]) <= {"all", "landcover", "cells", "objects"}
     for name, result in results.items():

@@ -42,7 +42,13 @@ rule blog:
         tables=rules.compare.output,
         figures=rules.report.output.figures,
     output:
-        post=directory(f"{RESULTS}/blog"),
+        post=report(
+            directory(f"{RESULTS}/blog"),
+            patterns=["{name}.md"],
+            caption="../report/blog.rst",
+            category="Report",
+            labels={"document": "blog post"},
+        ),
     log:
         f"{RESULTS}/logs/blog.log",
     conda:
