@@ -53,7 +53,7 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
         predicted(f"{len(random):,} random", random, whole=False),
         predicted(f"{len(random):,} random, {SMALL_CACHE_MB} MB cache", random, whole=False, cache_mb=SMALL_CACHE_MB),
         predicted(f"{len(random):,} random, one by one", random, whole=False, ours=run_one_by_one),
-        predicted("8 rows of windows, readers of other projects", sliding[: 8 * len(corners[1])], peers=PROJECTS),
+        predicted("8 rows, other projects' readers", sliding[: 8 * len(corners[1])], peers=PROJECTS),
         _stretched(scene, quick),
     ]
     return found
@@ -69,7 +69,7 @@ def _stretched(scene: Scene, quick: bool) -> Case:
     inputs["compared"] = np.array(whole[:: max(1, len(whole) // COMPARED)])
     return Case(
         kernel="tile",
-        name=f"{count:,} random of {SIZE // 2} to {2 * SIZE} pixels to one size",
+        name=f"{count:,} random, resized to {SIZE}",
         inputs=inputs,
         ours=run_stretched,
         check=as_reference,

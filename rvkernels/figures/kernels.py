@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, PercentFormatter
 
-from rvkernels.figures import GRAY, INK, MARKERS, Panel, Selection, Tables, label_log_axis
+from rvkernels.figures import GRAY, INK, MARKERS, WIDTH, Panel, Selection, Tables, label_log_axis
 from rvkernels.results import Results
 
 # Okabe and Ito's, as the frameworks' are, but none of theirs: a colour says how many threads.
@@ -30,7 +30,7 @@ def select(results: Results) -> Iterator[Selection]:
 
 def caption(tables: Tables) -> str:
     return (
-        "One panel says how many times as fast as the fastest peer, whose name stands beside it, a kernel is, on a "
+        "One panel says how many times as fast as the fastest peer, which the table names, a kernel is, on a "
         "logarithmic scale; a bar to the left of 1 is slower. The other gives the time of the floor over the kernel's; "
         "at 100 % no implementation can be faster. The floor differs from case to case: reading the input, writing the "
         f"output, decompressing the file; points are missing where none was measured. {_summary(tables)}"
@@ -54,10 +54,10 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
         (_draw_ratio if tables["what"] == "ratio" else _draw_floor)(these, y, i, len(threads), ax)
     (_scale_ratio if tables["what"] == "ratio" else _scale_floor)(table, ax)
     ax.axvline(1, color=INK, linewidth=0.8)
-    ax.set_yticks(range(len(lines)), [case or kernel for kernel, case in lines], fontsize=7)
+    ax.set_yticks(range(len(lines)), [case or kernel for kernel, case in lines], fontsize=5.5 if _narrow(ax) else 7)
     for label, (_, case) in zip(ax.get_yticklabels(), lines):
         if case is None:
-            label.set(weight="bold", fontsize=8)
+            label.set(weight="bold", fontsize=7 if _narrow(ax) else 8)
     ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
@@ -75,7 +75,8 @@ def _draw_ratio(table: pd.DataFrame, y: np.ndarray, i: int, count: int, ax: plt.
         place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center_baseline", "fontsize": 6}
         if np.isfinite(value):
             digits = f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-            ax.annotate(f"{digits}  {peer}", (max(value, 1), at), **place)
+            # A column has room for the number only.
+            ax.annotate(digits if _narrow(ax) else f"{digits}  {peer}", (max(value, 1), at), **place)
         else:
             ax.annotate("no peer", (1, at), color=GRAY, **place)
 
@@ -100,6 +101,10 @@ def _scale_floor(table: pd.DataFrame, ax: plt.Axes) -> None:
     ax.set_xlim(0, max(1.1, 1.05 * table.ratio_to_floor.max()))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("share of the floor")
+
+
+def _narrow(ax: plt.Axes) -> bool:
+    return ax.figure.get_figwidth() < WIDTH / 2
 
 
 def _threads(table: pd.DataFrame) -> list[int]:
