@@ -101,11 +101,20 @@ RVK_VBMI inline RVK_INLINE int64_t to_boundary(const float* to) {
   return static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) % 64 / sizeof(float));
 }
 
+// Bytes of up to four vectors, for `bands` bands; `second` are the positions in the third and fourth.
+template <int bands>
+RVK_VBMI inline RVK_INLINE __m512i shuffle(const __m512i (&from)[4], __m512i position, __mmask64 second) {
+  const __m512i bytes = _mm512_permutex2var_epi8(from[0], position, from[1]);
+  if (bands < 3) return bytes;
+  if (bands == 3) return _mm512_mask_permutexvar_epi8(bytes, second, position, from[2]);
+  return _mm512_mask_blend_epi8(second, bytes, _mm512_permutex2var_epi8(from[2], position, from[3]));
+}
+
 // One band of a row: its bytes out of up to four vectors, each byte of the float32 by a table of its own.
 template <int bands>
 struct BandTable {
   __m512i position;
-  __mmask64 second;  // positions in the third and fourth vectors
+  __mmask64 second;
   Table256 part[4];
 
   RVK_VBMI BandTable(int band, const ByteTable& table) {
@@ -119,11 +128,7 @@ struct BandTable {
 
   // Of 64 pixels.
   RVK_VBMI inline RVK_INLINE void look_up(const __m512i (&source)[4], __m512i (&words)[4]) const {
-    __m512i index = _mm512_permutex2var_epi8(source[0], position, source[1]);
-    if (bands > 2) {
-      const __m512i rest = _mm512_permutex2var_epi8(source[2], position, source[3]);
-      index = _mm512_mask_blend_epi8(second, index, rest);
-    }
+    const __m512i index = shuffle<bands>(source, position, second);
     const __mmask64 upper = _mm512_movepi8_mask(index);
     const __m512i p0 = rvk::look_up(part[0], index, upper), p1 = rvk::look_up(part[1], index, upper);
     const __m512i p2 = rvk::look_up(part[2], index, upper), p3 = rvk::look_up(part[3], index, upper);
@@ -263,43 +268,48 @@ constexpr ByteIndex packed_positions(int part) {
   return index;
 }
 
-// Sixteen values as whole numbers, as `rounded` has them; those from `count` on are anything.
-template <bool all>
-RVK_VBMI inline RVK_INLINE __m512i whole_bytes(const float* from, int64_t count, __m512 mean, __m512 inverse) {
-  const __m512 value = all ? _mm512_loadu_ps(from) : _mm512_maskz_loadu_ps(first_lanes(count), from);
-  const __m512i order = _mm512_castps_si512(_mm512_mul_ps(_mm512_sub_ps(value, mean), inverse));
-  const __m512i held =
-      _mm512_min_epi32(_mm512_max_epi32(order, _mm512_setzero_si512()), _mm512_set1_epi32(kOrderOf255));
-  return _mm512_cvtps_epi32(_mm512_castsi512_ps(held));
+// 64 values to bytes as `rounded` has them. What is negative needs no hand: packing holds it to 0. Packing works within
+// quarters: bytes come in the order of unpacking.
+RVK_VBMI inline RVK_INLINE __m512i packed(const __m512 (&values)[4]) {
+  __m512i whole[4];
+  for (int v = 0; v < 4; ++v) {
+    const __m512i held = _mm512_min_epi32(_mm512_castps_si512(values[v]), _mm512_set1_epi32(kOrderOf255));
+    whole[v] = _mm512_cvtps_epi32(_mm512_castsi512_ps(held));
+  }
+  return _mm512_packus_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_packs_epi32(whole[2], whole[3]));
 }
 
-// 64 pixels, or when not `all`, `count` of them. Packing works within quarters: bytes come in the order of unpacking.
+// 64 packed pixels, or when not `all`, the first `count` of them, as interleaved ones.
+template <int bands, bool all>
+RVK_VBMI inline RVK_INLINE void store_block(const __m512i (&band)[4], int64_t count, uint8_t* to) {
+  static constexpr ByteIndex kPositions[4] = {packed_positions<bands>(0), packed_positions<bands>(1),
+                                              packed_positions<bands>(2), packed_positions<bands>(3)};
+  for (int part = 0; part < bands; ++part) {
+    const __m512i position = _mm512_load_si512(kPositions[part].at);
+    const __m512i bytes = shuffle<bands>(band, position, _mm512_movepi8_mask(position));
+    if (all) {
+      _mm512_storeu_si512(to + 64 * part, bytes);
+    } else {
+      _mm512_mask_storeu_epi8(to + 64 * part, first_bytes(count * bands - 64 * part), bytes);
+    }
+  }
+}
+
+// 64 pixels, or when not `all`, `count` of them.
 template <int bands, bool all>
 RVK_VBMI inline RVK_INLINE void join_block(const Planes& planes, int64_t c, int64_t count, const __m512* mean,
                                            const __m512* inverse, uint8_t* to) {
-  static constexpr ByteIndex kPositions[4] = {packed_positions<bands>(0), packed_positions<bands>(1),
-                                              packed_positions<bands>(2), packed_positions<bands>(3)};
   __m512i band[4] = {};
   for (int b = 0; b < bands; ++b) {
-    __m512i whole[4];
-    for (int v = 0; v < 4; ++v)
-      whole[v] = whole_bytes<all>(planes[b] + c + 16 * v, count - 16 * v, mean[b], inverse[b]);
-    band[b] = _mm512_packus_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_packs_epi32(whole[2], whole[3]));
-  }
-  for (int part = 0; part < bands; ++part) {
-    const __m512i position = _mm512_load_si512(kPositions[part].at);
-    __m512i bytes = _mm512_permutex2var_epi8(band[0], position, band[1]);
-    if (bands > 2) {
-      const __m512i rest = _mm512_permutex2var_epi8(band[2], position, band[3]);
-      bytes = _mm512_mask_blend_epi8(_mm512_movepi8_mask(position), bytes, rest);
+    __m512 values[4];
+    for (int v = 0; v < 4; ++v) {
+      const float* from = planes[b] + c + 16 * v;
+      const __m512 value = all ? _mm512_loadu_ps(from) : _mm512_maskz_loadu_ps(first_lanes(count - 16 * v), from);
+      values[v] = _mm512_mul_ps(_mm512_sub_ps(value, mean[b]), inverse[b]);
     }
-    uint8_t* at = to + c * bands + 64 * part;
-    if (all) {
-      _mm512_storeu_si512(at, bytes);
-    } else {
-      _mm512_mask_storeu_epi8(at, first_bytes(count * bands - 64 * part), bytes);
-    }
+    band[b] = packed(values);
   }
+  store_block<bands, all>(band, count, to + c * bands);
 }
 
 template <int bands>
@@ -313,6 +323,50 @@ RVK_VBMI void join_bytes_vbmi(const Planes& planes, int64_t count, const float* 
   int64_t c = 0;
   for (; c + 64 <= count; c += 64) join_block<bands, true>(planes, c, 64, means, inverses, to);
   if (c < count) join_block<bands, false>(planes, c, count - c, means, inverses, to);
+}
+
+// All in registers: planes in memory would cost as much as the sums.
+template <int bands>
+RVK_VBMI void turn_bytes_vbmi(const uint8_t* from, int64_t count, const ByteTable* tables, const float* matrix,
+                              uint8_t* to) {
+  const BandTable<bands> red(0, tables[0]), green(1, tables[1]), blue(2, tables[2]), last(bands - 1, tables[bands - 1]);
+  __m512 m[9];
+  for (int i = 0; i < 9; ++i) m[i] = _mm512_set1_ps(matrix[i]);
+  __m512i source[4] = {}, band[4] = {};
+  const auto turn = [&]() RVK_VBMI RVK_INLINE {
+    __m512i r[4], g[4], b[4];
+    red.look_up(source, r);
+    green.look_up(source, g);
+    blue.look_up(source, b);
+    __m512 turned[3][4];
+    for (int v = 0; v < 4; ++v) {
+      const __m512 x = _mm512_castsi512_ps(r[v]), y = _mm512_castsi512_ps(g[v]), z = _mm512_castsi512_ps(b[v]);
+      for (int k = 0; k < 3; ++k)
+        turned[k][v] = _mm512_add_ps(_mm512_add_ps(_mm512_mul_ps(m[3 * k], x), _mm512_mul_ps(m[3 * k + 1], y)),
+                                     _mm512_mul_ps(m[3 * k + 2], z));
+    }
+    for (int k = 0; k < 3; ++k) band[k] = packed(turned[k]);
+    if constexpr (bands == 4) {
+      __m512i words[4];
+      last.look_up(source, words);
+      band[3] = packed({_mm512_castsi512_ps(words[0]), _mm512_castsi512_ps(words[1]), _mm512_castsi512_ps(words[2]),
+                        _mm512_castsi512_ps(words[3])});
+    }
+  };
+  int64_t c = 0;
+  for (; c + 64 <= count; c += 64) {
+    for (int v = 0; v < bands; ++v) {
+      source[v] = _mm512_loadu_si512(from + c * bands + 64 * v);
+      _mm_prefetch(from + c * bands + 64 * v + kAhead, _MM_HINT_T0);
+    }
+    turn();
+    store_block<bands, true>(band, 64, to + c * bands);
+  }
+  if (c == count) return;
+  for (int v = 0; v < bands; ++v)
+    source[v] = _mm512_maskz_loadu_epi8(first_bytes((count - c) * bands - 64 * v), from + c * bands + 64 * v);
+  turn();
+  store_block<bands, false>(band, count - c, to + c * bands);
 }
 
 // Whether this machine has a faster way than join_pixels for so many bands, and has gone it.
@@ -581,6 +635,18 @@ void join_row(const Planes& planes, int64_t count, int64_t bands, const float* m
   }
 }
 
+bool turn_bytes([[maybe_unused]] const uint8_t* from, [[maybe_unused]] int64_t count, [[maybe_unused]] int64_t bands,
+                [[maybe_unused]] const ByteTable* tables, [[maybe_unused]] const float* matrix,
+                [[maybe_unused]] uint8_t* to) {
+#if defined(__x86_64__)
+  if (isa() >= Isa::vbmi && (bands == 3 || bands == 4)) {
+    (bands == 3 ? turn_bytes_vbmi<3> : turn_bytes_vbmi<4>)(from, count, tables, matrix, to);
+    return true;
+  }
+#endif
+  return false;
+}
+
 void stream_row(const void* from, int64_t from_plane, int64_t count, int64_t bands, int64_t size, void* out,
                 int64_t first, int64_t plane) {
   const auto* row = static_cast<const uint8_t*>(from);
@@ -599,6 +665,10 @@ void move_pixels(const uint8_t* from, int64_t row_step, int64_t col_step, int64_
                  uint8_t* to, int64_t to_step) {
   if (rows <= 0 || cols <= 0) return;
   if (col_step == size) {
+    if (row_step == cols * size && to_step == row_step) {
+      std::memcpy(to, from, static_cast<size_t>(rows * row_step));
+      return;
+    }
     for (int64_t r = 0; r < rows; ++r)
       std::memcpy(to + r * to_step, from + r * row_step, static_cast<size_t>(cols * size));
     return;

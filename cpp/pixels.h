@@ -48,6 +48,12 @@ void split_row(const uint8_t* from, PixelType type, int64_t count, int64_t bands
 void join_row(const Planes& planes, int64_t count, int64_t bands, const float* mean, const float* inverse, void* out,
               PixelType type, int64_t first, int64_t plane);
 
+// From bytes to bytes: what split_row, a 3 x 3 matrix on the first three bands, m[0] * r + m[1] * g + m[2] * b and so
+// on, and join_row of mean 0 and inverse 1 make of interleaved pixels, in one pass. False, and nothing is done, where
+// this machine has no faster way than these three, for so many bands.
+bool turn_bytes(const uint8_t* from, int64_t count, int64_t bands, const ByteTable* tables, const float* matrix,
+                uint8_t* to);
+
 // A joined row of values of `size` bytes, with planes `from_plane` values apart or interleaved (0), to its place, as
 // join_row's `first` and `plane` say; streamed.
 void stream_row(const void* from, int64_t from_plane, int64_t count, int64_t bands, int64_t size, void* out,

@@ -273,8 +273,10 @@ class Worker {
         tables_(static_cast<size_t>(job.images.type == PixelType::u8 ? job.bands : 0)),
         zeros_(static_cast<size_t>(job.bands), 0.0f),
         ones_(static_cast<size_t>(job.bands), 1.0f),
-        moves_only_(!job.gain && !job.gamma && !job.matrix && !job.radius && !job.noise && !job.hole_count &&
-                    !job.dropped && !job.mean && job.out_type == job.images.type && (!job.planar || job.bands == 1)) {}
+        same_form_(!job.mean && job.out_type == job.images.type && (!job.planar || job.bands == 1)),
+        colours_only_(!job.radius && !job.noise && !job.hole_count && !job.dropped),
+        moves_only_(same_form_ && colours_only_ && !job.gain && !job.gamma && !job.matrix),
+        turns_bytes_(same_form_ && colours_only_ && job.matrix && job.images.type == PixelType::u8) {}
 
   void run(int64_t i) {
     start(i);
@@ -284,6 +286,7 @@ class Worker {
     const Planes strip{strip_.data() + (radius_ > 0 ? margin_ : 0), stride_};
     for (int64_t first = 0; first < job_.out_rows; first += strip_rows_) {
       const Span rows{first, std::min(first + strip_rows_, job_.out_rows)};
+      if (turns_bytes_ && turn(rows)) continue;
       read(rows, strip);
       if (radius_ == 0) {
         finish(rows, strip);
@@ -420,6 +423,23 @@ class Worker {
     }
   }
 
+  // A strip of bytes to bytes in one pass; false where that is not possible, or not faster.
+  bool turn(const Span& rows) {
+    const int64_t cols = job_.out_cols, step = cols * size_, first = (i_ * job_.out_rows + rows.begin) * step;
+    if (!copy_.possible || copy_.cols.end - copy_.cols.begin < cols || rows.begin < copy_.rows.begin ||
+        rows.end > copy_.rows.end)
+      return false;
+    const bool streams = joined_.data() != nullptr, whole = source_step_ == step;  // whole: rows follow each other
+    uint8_t* to = streams ? reinterpret_cast<uint8_t*>(joined_.data()) : static_cast<uint8_t*>(job_.out) + first;
+    const int64_t runs = whole ? 1 : rows.end - rows.begin, count = whole ? (rows.end - rows.begin) * cols : cols;
+    const uint8_t* from = source_ + (rows.begin - copy_.rows.begin) * source_step_;
+    for (int64_t r = 0; r < runs; ++r)
+      if (!turn_bytes(from + r * source_step_, count, job_.bands, tables_.data(), job_.matrix + 9 * i_, to + r * step))
+        return false;
+    if (streams) stream_row(to, 0, (rows.end - rows.begin) * cols, job_.bands, 1, job_.out, first, 0);
+    return true;
+  }
+
   void split(const Span& rows, const Planes& strip) {
     const int64_t cols = copy_.cols.end - copy_.cols.begin;
     const bool joined = cols == width_ && source_step_ == cols * size_;  // rows follow each other
@@ -524,7 +544,8 @@ class Worker {
   std::vector<uint8_t> near_, moved_;
   std::vector<ByteTable> tables_;  // by band, for bytes
   const std::vector<float> zeros_, ones_;
-  const bool moves_only_;
+  const bool same_form_;                                // the output's pixels are as the chips'
+  const bool colours_only_, moves_only_, turns_bytes_;  // after the geometry
 
   // The chip being made.
   int64_t i_ = 0, radius_ = 0, width_ = 0;

@@ -101,6 +101,7 @@ _ONE = 2.0**32  # fixed-point coordinates: units in a pixel
 # Output pixel (y, x) of one quarter turn comes from (x, -y) of the source, both seen from the middle.
 _QUARTERS = np.array([[[1, 0], [0, 1]], [[0, 1], [-1, 0]], [[-1, 0], [0, -1]], [[0, -1], [1, 0]]], np.float64)
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_RGB = np.linalg.inv(_YIQ)
 
 
 class Batch(NamedTuple):
@@ -483,7 +484,7 @@ def _colour_matrices(numbers: Numbers, settings: Mapping) -> np.ndarray:
     middle[:, 1, 1] = middle[:, 2, 2] = stretch * np.cos(angle)
     middle[:, 2, 1] = stretch * np.sin(angle)
     middle[:, 1, 2] = -middle[:, 2, 1]
-    return np.linalg.inv(_YIQ) @ middle @ _YIQ
+    return _RGB @ middle @ _YIQ
 
 
 def move_boxes(

@@ -436,6 +436,31 @@ def test_bytes_come_back_from_every_value(cols, bands):
         assert made.max() == 255
 
 
+COLOURS = {"brightness": 0.5, "contrast": 0.9, "gamma": 0.5, "saturation": 1, "hue": 0.5}
+
+
+@pytest.mark.parametrize("bands", [3, 4, 5])
+@pytest.mark.parametrize("size", [(1, 1), (7, 21), (40, 64), (90, 129)])
+@pytest.mark.parametrize("more", [{}, {"flip": True, "turn": True, "crop": True}, {"shift": 0.3}])
+@pytest.mark.parametrize("step", ["gamma", "hue", "all"])
+def test_colours_of_bytes_to_bytes(step, more, size, bands):
+    """One pass of the kernel where a strip has no outside; elsewhere, and for other bands, step by step."""
+    images = chips((3, size[0] + 2, size[1] + 5, bands))
+    drawn = COLOURS if step == "all" else {step: COLOURS[step]}
+    arguments = {"seed": 2, "epoch": 1, "mean": np.full(bands, 128), "settings": {**drawn, **more}, "size": size}
+    made = run(images, np.arange(3), **arguments).images
+    assert_same([made], [run(images, np.arange(3), **arguments, kernel="reference").images])
+
+
+def test_colours_of_bytes_to_bytes_too_large_for_the_caches():
+    images = chips((3, 97, 101, 3))
+    arguments = {"seed": 3, "epoch": 1, "mean": [1, 2, 3], "settings": {**COLOURS, "flip": True}}
+    large = run(images, np.arange(600) % 3, **arguments).images
+    assert large.nbytes > 2**24
+    one = run(images, np.arange(3), **arguments).images
+    np.testing.assert_array_equal(large.reshape(200, -1), one.reshape(1, -1).repeat(200, 0))
+
+
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_outputs_too_large_for_the_caches(layout, dtype):
