@@ -358,7 +358,7 @@ def _check_boxes(boxes: np.ndarray, box_start: np.ndarray | None, total: int) ->
 class Numbers:
     """The uniform numbers that `settings` need for a batch: sample = the chip's row, stream = a name in OPS.
 
-    They are drawn all at once, since a call costs more than its numbers.
+    They are drawn all at once and by one thread, since a call costs more than its numbers, and a thread more yet.
     """
 
     def __init__(self, seed: int, epoch: int, index: np.ndarray, settings: Mapping, bands: int, kernel: str) -> None:
@@ -373,7 +373,7 @@ class Numbers:
             counters[:, :, :2] = streams
         counters[:, :, 2] = index[:, None]
         counters[:, :, 3] = self.epoch
-        words = philox.blocks(counters.reshape(-1, 4), self.seed, kernel=kernel)
+        words = philox.blocks(counters.reshape(-1, 4), self.seed, kernel=kernel, threads=1)
         self._numbers = philox.to_uniform(words).reshape(len(index), 4 * len(streams)).astype(np.float64)
 
     def __len__(self) -> int:
