@@ -64,7 +64,7 @@ def select(results: Results) -> Iterator[Selection]:
 
 def caption(tables: Tables) -> str:
     errors = (
-        " Below each prediction its errors, in red."
+        " With each prediction its errors, in red."
         if tables["task"] != "detection"
         else " Boxes in the colour of their class, only those above the score shown in precision and recall."
     )
