@@ -97,7 +97,7 @@ inline RVK_INLINE __mmask64 first_bytes(int64_t count) {
   return count >= 64 ? ~__mmask64{0} : count > 0 ? (__mmask64{1} << count) - 1 : 0;
 }
 
-RVK_VBMI inline RVK_INLINE int64_t to_boundary(const float* to) {
+inline RVK_INLINE int64_t to_boundary(const float* to) {
   return static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) % 64 / sizeof(float));
 }
 
@@ -256,6 +256,20 @@ void join_pixels(const Planes& planes, int64_t count, int64_t bands, const float
 }
 
 #if defined(__x86_64__)
+
+RVK_V4 void stream_plane_v4(const float* from, int64_t count, float mean, float inverse, float* to) {
+  const __m512 means = _mm512_set1_ps(mean), inverses = _mm512_set1_ps(inverse);
+  const auto part = [&](int64_t c, int64_t values) RVK_V4 {
+    const __mmask16 mask = first_lanes(values);
+    const __m512 value = _mm512_maskz_loadu_ps(mask, from + c);
+    _mm512_mask_storeu_ps(to + c, mask, _mm512_mul_ps(_mm512_sub_ps(value, means), inverses));
+  };
+  int64_t c = std::min(to_boundary(to), count);
+  if (c > 0) part(0, c);
+  for (; c + 16 <= count; c += 16)
+    _mm512_stream_ps(to + c, _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(from + c), means), inverses));
+  if (c < count) part(c, count - c);
+}
 
 // Where, in four vectors of 64 packed values, the bytes of vector `part` of interleaved pixels stand.
 template <int bands>
@@ -641,6 +655,18 @@ bool turn_bytes([[maybe_unused]] const uint8_t* from, [[maybe_unused]] int64_t c
 #if defined(__x86_64__)
   if (isa() >= Isa::vbmi && (bands == 3 || bands == 4)) {
     (bands == 3 ? turn_bytes_vbmi<3> : turn_bytes_vbmi<4>)(from, count, tables, matrix, to);
+    return true;
+  }
+#endif
+  return false;
+}
+
+bool stream_planes([[maybe_unused]] const Planes& planes, [[maybe_unused]] int64_t count,
+                   [[maybe_unused]] int64_t bands, [[maybe_unused]] const float* mean,
+                   [[maybe_unused]] const float* inverse, [[maybe_unused]] float* to, [[maybe_unused]] int64_t plane) {
+#if defined(__x86_64__)
+  if (isa() >= Isa::v4) {
+    for (int64_t b = 0; b < bands; ++b) stream_plane_v4(planes[b], count, mean[b], inverse[b], to + b * plane);
     return true;
   }
 #endif

@@ -59,6 +59,11 @@ bool turn_bytes(const uint8_t* from, int64_t count, int64_t bands, const ByteTab
 void stream_row(const void* from, int64_t from_plane, int64_t count, int64_t bands, int64_t size, void* out,
                 int64_t first, int64_t plane);
 
+// join_row's float32 in planes, streamed without a joined row in between. False, and nothing is done, where this
+// machine has no way to do so.
+bool stream_planes(const Planes& planes, int64_t count, int64_t bands, const float* mean, const float* inverse,
+                   float* to, int64_t plane);
+
 // to[r * to_step + c * size ...] = from[r * row_step + c * col_step ...] for r < rows and c < cols: pixels of `size`
 // bytes. Steps are in bytes, of either sign.
 void move_pixels(const uint8_t* from, int64_t row_step, int64_t col_step, int64_t rows, int64_t cols, int64_t size,

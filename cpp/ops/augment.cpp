@@ -516,6 +516,9 @@ class Worker {
     const float *mean = job_.mean ? job_.mean : zeros_.data(), *inverse = job_.inverse ? job_.inverse : ones_.data();
     if (joined_.data() == nullptr)
       return join_row(strip, count, job_.bands, mean, inverse, out, job_.out_type, first, plane);
+    if (job_.planar && job_.out_type == PixelType::f32 &&
+        stream_planes(strip, count, job_.bands, mean, inverse, static_cast<float*>(out) + first, plane))
+      return;
     const int64_t row_plane = job_.planar ? stride_ : 0;
     join_row(strip, count, job_.bands, mean, inverse, joined_.data(), job_.out_type, 0, row_plane);
     stream_row(joined_.data(), row_plane, count, job_.bands, value_size(job_.out_type), out, first, plane);
