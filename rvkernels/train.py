@@ -585,14 +585,6 @@ class Run:
         course.starts += 1
         course.started = course.started or utc_now()
         self.since_start = 0
-        self.status = Status(
-            self.out / "status.json",
-            epochs=self.settings["epochs"],
-            steps=self.settings["epochs"] * self.steps_per_epoch,
-            batch=self.settings["batch"],
-            metric=self.settings["metric"],
-        )
-        self.status.tell("build", epoch=course.epoch + 1, step=course.step)
         began = time.perf_counter()
         net = self.build(weights)
         net.wait()
@@ -600,6 +592,14 @@ class Run:
         course.import_seconds.append(round(self.import_seconds, 6))
         if state is not None:
             net.load(weights, state)
+        self.status = Status(
+            self.out / "status.json",
+            epochs=self.settings["epochs"],
+            steps=self.settings["epochs"] * self.steps_per_epoch,
+            batch=self.settings["batch"],
+            metric=self.settings["metric"],
+        )
+        self.status.tell("train", epoch=course.epoch + 1, step=course.step)
         while course.epoch < self.settings["epochs"] and not course.stopped:
             self.train_epoch(net)
             self.end_epoch(net)

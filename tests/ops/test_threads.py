@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import textwrap
@@ -21,11 +20,14 @@ def same(threads, count=1 << 19):
 """
 
 
-def run(code: str, **limits) -> None:
+def run(code: str, *, before: str = "") -> None:
+    """`before` is what the process does first, which then begins anew as one that runs the code."""
     # OpenBLAS has threads of its own; -P: the package that is installed, not the sources in this folder.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    again = "import os, sys; os.execv(sys.executable, [sys.executable, '-P', '-c', sys.argv[1]])"
     code = COMMON + textwrap.dedent(code)
-    subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True, timeout=600, **limits)
+    command = [sys.executable, "-P", "-c", f"{before}\n{again}", code]
+    subprocess.run(command, env=environment, check=True, timeout=600)
 
 
 def test_calls_that_do_not_wait_for_their_threads():
@@ -59,10 +61,6 @@ def test_a_forked_process_has_threads_of_its_own():
 @pytest.mark.skipif("libtsan" in os.environ.get("LD_PRELOAD", ""), reason="TSan wants the usual address layout")
 def test_without_a_thread_left_the_caller_does_the_work():
     """A stack that no address space holds, so that no thread starts."""
-
-    def no_stack() -> None:
-        resource.setrlimit(resource.RLIMIT_STACK, (1 << 50, resource.getrlimit(resource.RLIMIT_STACK)[1]))
-
     run(
         """
         try:
@@ -72,5 +70,5 @@ def test_without_a_thread_left_the_caller_does_the_work():
         else:
             raise SystemExit("a thread has started")
         """,
-        preexec_fn=no_stack,
+        before="from resource import *; setrlimit(RLIMIT_STACK, (1 << 50, getrlimit(RLIMIT_STACK)[1]))",
     )
