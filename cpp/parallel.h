@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 namespace rvk {
 
@@ -25,31 +25,24 @@ namespace parallel_detail {
 
 // One call of parallel(). Threads that come after it has ended, and find it closed, keep no more of it than this.
 struct Call {
-  explicit Call(int64_t n) : pieces(n) {}
+  Call(int64_t n, int workers) : pieces(n), entered(static_cast<size_t>(workers)) {}
 
   const int64_t pieces;
   std::atomic<int64_t> next{0};
   std::mutex lock;
-  std::condition_variable left;
-  int working = 0;
+  std::vector<char> entered;  // which threads have begun; no more do once it is closed
   bool closed = false;
   std::exception_ptr error;
 
-  bool enter() {
+  bool enter(int worker) {
     const std::lock_guard<std::mutex> hold(lock);
-    if (!closed) ++working;
+    if (!closed) entered[static_cast<size_t>(worker)] = 1;
     return !closed;
   }
 
-  void leave() {
-    const std::lock_guard<std::mutex> hold(lock);
-    if (--working == 0) left.notify_all();
-  }
-
   void close() {
-    std::unique_lock<std::mutex> hold(lock);
+    const std::lock_guard<std::mutex> hold(lock);
     closed = true;
-    left.wait(hold, [this] { return working == 0; });
   }
 
   void fail() {
@@ -67,15 +60,15 @@ inline std::atomic<int>& waiting() {
   return count;
 }
 
-// False when the system has no thread left.
+// Adds a thread that runs f; false when the system has none left.
 template <typename F>
-bool start(F&& f) {
+bool start(std::vector<std::thread>& threads, F&& f) {
   waiting().fetch_add(1);
   try {
-    std::thread([f] {
+    threads.emplace_back([f] {
       waiting().fetch_sub(1);
       f();
-    }).detach();
+    });
   } catch (const std::system_error&) {
     waiting().fetch_sub(1);
     return false;
@@ -100,9 +93,9 @@ void parallel(int64_t n, int threads, F&& f, int64_t grain = 1) {
     f(int64_t{0}, n);
     return;
   }
-  const auto call = std::make_shared<parallel_detail::Call>(pieces);
-  const auto work = [call, n, grain, &f] {
-    if (!call->enter()) return;
+  const auto call = std::make_shared<parallel_detail::Call>(pieces, workers);
+  const auto work = [call, n, grain, &f](int worker) {
+    if (!call->enter(worker)) return;
     for (int64_t piece = call->next++; piece < call->pieces; piece = call->next++) {
       try {
         f(piece * grain, std::min(n, (piece + 1) * grain));
@@ -110,14 +103,21 @@ void parallel(int64_t n, int threads, F&& f, int64_t grain = 1) {
         call->fail();
       }
     }
-    call->leave();
   };
+  std::vector<std::thread> started;
+  started.reserve(static_cast<size_t>(workers));
   // More that wait than these would be of no use either.
   const int most_waiting = 4 * std::max(workers, thread_count(0));
   for (int i = 1; i < workers && call->next < pieces && parallel_detail::waiting() < most_waiting; ++i)
-    if (!parallel_detail::start(work)) break;
-  work();
+    if (!parallel_detail::start(started, [work, i] { work(i); })) break;
+  work(0);
   call->close();
+  for (size_t i = 0; i < started.size(); ++i) {
+    if (call->entered[i + 1])
+      started[i].join();
+    else
+      started[i].detach();  // it will find the call closed
+  }
   if (call->error) std::rethrow_exception(call->error);
 }
 
