@@ -524,6 +524,7 @@ TIMES = {
     "first_step_s": ("first step", "s", 1.0),
     "step_median_s": ("step", "ms, median", 1000.0),
     "step_cpu_median_s": ("CPU time of a step", "ms, median", 1000.0),
+    "passes_share": ("forward and backward of a step", "%", 100.0),
     "train_epoch_s": ("all training", "s", 1.0),
     "wait_s": ("of it waiting for data", "s", 1.0),
     "data_wait_share": ("waiting for data", "%", 100.0),
@@ -546,7 +547,8 @@ def times_table(results: Results) -> Table:
         "Where the time goes",
         "Medians over seeds. Import of the framework, building of the network and the first step, in which compilation "
         "shows, come once and are in no time of a step; the first steps after a start are left out of all medians. "
-        "Forward pass, backward pass and update are one call of each framework and are not recorded apart.",
+        "The share of the forward and backward pass in a step is timed after the training, by calls without the update "
+        "in turns with whole steps.",
         {
             "what": ("experiment · model", ""),
             "framework": ("framework", ""),

@@ -15,6 +15,9 @@ WARMUP_STEPS = 5
 # Calls of `predict` that are timed: at least and at most so many, and no further one after so many seconds.
 LATENCY_CALLS = (3, 20)
 LATENCY_SECONDS = 0.5
+# The same of the pairs that tell the passes and the update of a step apart.
+PAIRS = (5, 20)
+PAIRS_SECONDS = 3.0
 
 
 class Step(NamedTuple):
@@ -49,6 +52,31 @@ def timed_calls(net: Framework, images: np.ndarray) -> list[float]:
         net.wait()
         seconds.append(time.perf_counter() - began)
     return seconds
+
+
+def timed_passes(
+    net: Framework, images: np.ndarray, targets: tuple[np.ndarray, ...]
+) -> tuple[list[float], list[float]]:
+    """Seconds of the forward and backward pass alone, and of whole steps on the same batch, in turns.
+
+    After two of each that warm up. What a step takes more is the update. The learning rate is 0: no weight moves.
+    """
+    least, most = PAIRS
+    passes: list[float] = []
+    steps: list[float] = []
+    for number in range(2 + most):
+        net.wait()
+        began = time.perf_counter()
+        net.differentiate(images, targets)
+        net.wait()
+        between = time.perf_counter()
+        whole = timed_step(net, images, targets, 0.0).seconds
+        if number >= 2:
+            passes.append(between - began)
+            steps.append(whole)
+        if len(passes) >= least and sum(passes) + sum(steps) > PAIRS_SECONDS:
+            break
+    return passes, steps
 
 
 def steady(since_start: Sequence[int]) -> tuple[np.ndarray, int]:

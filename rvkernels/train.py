@@ -504,6 +504,12 @@ class Run:
             found[f"latency_{size}"] = timing.timed_calls(net, chips.images)
         return found
 
+    def passes(self, net: Framework) -> tuple[list[float], list[float]]:
+        """Seconds of the forward and backward pass of a training batch, and of whole steps with it, in turns."""
+        with self._stream(net.layout, training=True) as stream:
+            batch = next(iter(stream))
+        return timing.timed_passes(net, batch.images, batch.targets)
+
     def finish(self) -> None:
         """Read best.npz back into a fresh model, check that it is what was measured, time it, write the record."""
         metric, course = self.settings["metric"], self.course
@@ -523,6 +529,7 @@ class Run:
         step, wait = steps["seconds"][counted], steps["wait_seconds"][counted]
         latency = self.latency(net)
         medians = {f"{name}_median_s": float(np.median(seconds)) for name, seconds in latency.items()}
+        passes, whole = self.passes(net)
         largest = max(LATENCY_SIZES)
         if f"latency_{largest}" in latency:
             medians["inference_chips_per_s"] = largest / medians[f"latency_{largest}_median_s"]
@@ -554,6 +561,7 @@ class Run:
                 "warmup_steps": warmup,
                 "step_median_s": float(np.median(step)),
                 "step_cpu_median_s": float(np.median(steps["cpu_seconds"][counted])),
+                "passes_share": min(1.0, float(np.median(passes) / np.median(whole))),
                 "data_wait_share": float(wait.sum() / (wait.sum() + step.sum())),
                 **medians,
             },
@@ -566,6 +574,8 @@ class Run:
                 "step": _rounded(steps["seconds"]),
                 "step_cpu": _rounded(steps["cpu_seconds"]),
                 "wait": _rounded(steps["wait_seconds"]),
+                "passes": _rounded(passes),
+                "passes_and_update": _rounded(whole),
                 **{name: _rounded(seconds) for name, seconds in latency.items()},
             },
             chips_per_s=round(self.settings["batch"] * len(step) / float(wait.sum() + step.sum()), 2),

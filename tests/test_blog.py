@@ -42,7 +42,7 @@ def post(made_run, tmp_path, monkeypatch, request):
                         "weight_identical": True,
                         "times_s": {"train_epoch": [40.0 + i, 50.0], "val_epoch": [1.0], "step": [0.5]},
                         "result": {"steps": 60, "warmup_steps": 5, "step_median_s": 0.02 * (1 + 1.7 * i),
-                                   "train_chips": 1234, "build_s": 1.0},
+                                   "passes_share": 0.8, "train_chips": 1234, "build_s": 1.0},
                         "software": {"python": "3.11", "commit": "abc" * 14, "dirty": False},
                     },
                 )  # fmt: skip

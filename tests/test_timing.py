@@ -15,7 +15,8 @@ class Device:
     """A framework whose calls return at once while its device works on: only waiting for it takes the time."""
 
     def __init__(self, monkeypatch):
-        self.now, self.cpu, self.queue, self.calls = 0.0, 0.0, 0.0, 0
+        self.now, self.cpu, self.queue = 0.0, 0.0, 0.0
+        self.calls, self.passes = 0, 0
         monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(timing.time, "process_time", lambda: self.cpu)
 
@@ -24,6 +25,10 @@ class Device:
         self.cpu += 3
         self.queue += 10
         return np.float32(0.5)
+
+    def differentiate(self, images, targets):
+        self.passes += 1
+        self.queue += 6 if self.passes > 2 else 1000
 
     def predict(self, images):
         self.calls += 1
@@ -46,6 +51,14 @@ def test_predictions_are_few_and_without_warm_up(monkeypatch, seconds, calls):
     monkeypatch.setattr(timing, "LATENCY_SECONDS", seconds)
     assert timing.timed_calls(device, None) == [7.0] * calls
     assert device.calls == calls + 2
+
+
+@pytest.mark.parametrize(("seconds", "pairs"), [(0.0, 5), (17.0 * 7 - 1, 7), (1e9, 20)])
+def test_passes_and_steps_are_in_turns_without_warm_up(monkeypatch, seconds, pairs):
+    device = Device(monkeypatch)
+    monkeypatch.setattr(timing, "PAIRS_SECONDS", seconds)
+    assert timing.timed_passes(device, None, ()) == ([6.0] * pairs, [11.0] * pairs)
+    assert device.passes == pairs + 2
 
 
 def test_steady_steps():

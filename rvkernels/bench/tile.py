@@ -26,6 +26,14 @@ def same_chips(ours: np.ndarray, theirs: Any) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
+def same_data(ours: np.ndarray, theirs: Any) -> None:
+    """Equal but for zeros, nodata in these files: torchgeo reads through GDAL's warper.
+
+    Of a pixel that has data in some bands the warper moves the others off the nodata value.
+    """
+    np.testing.assert_array_equal(ours, np.where(ours == 0, 0, theirs))
+
+
 WINDOWED = (
     Peer("GDAL ReadAsArray", "gdal:chips", check=same_chips),
     Peer("rasterio", "rasterio:chips", check=same_chips),
@@ -33,7 +41,7 @@ WINDOWED = (
 WHOLE = (Peer("tifffile imread", "tifffile:chips", check=same_chips),)
 PROJECTS = (
     Peer("Raster Vision", "rastervision:chips", check=same_chips),
-    Peer("torchgeo", "torchgeo:chips", check=same_chips),
+    Peer("torchgeo", "torchgeo:chips", check=same_data),
 )
 
 

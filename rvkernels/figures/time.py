@@ -15,7 +15,8 @@ from rvkernels.results import Results
 PARTS = {
     "set-up": ("#999999", ""),
     "waiting for data": ("#f0e442", "//"),
-    "steps": ("#56b4e9", ""),
+    "forward and backward": ("#56b4e9", ""),
+    "update": ("#0072b2", ".."),
     "rest of the epochs": ("#cc79a7", "xx"),
     "validation": ("#e69f00", ""),
 }
@@ -27,7 +28,8 @@ def select(results: Results) -> Iterator[Selection]:
         {
             "set-up": _column(rows, "import_s") + _column(rows, "build_s"),
             "waiting for data": _column(rows, "wait_s"),
-            "steps": _column(rows, "step_s"),
+            "forward and backward": _column(rows, "step_s") * rows.passes_share,
+            "update": _column(rows, "step_s") * (1 - rows.passes_share),
             "rest of the epochs": rows.train_epoch_s - _column(rows, "step_s") - _column(rows, "wait_s"),
             "validation": _column(rows, "val_epoch_s"),
         }
@@ -42,8 +44,9 @@ def select(results: Results) -> Iterator[Selection]:
 
 def caption(tables: Tables) -> str:
     return (
-        "Seconds and shares, means over seeds. A step is forward pass, backward pass and update together: compiled "
-        "frameworks do not tell them apart. Batches are made beside the steps, so that only waiting for them costs "
+        "Seconds and shares, means over seeds. A step is one call of a framework; how much of it the forward and "
+        "backward pass take is timed after the training, by calls without the update in turns with whole steps. "
+        "Batches are made beside the steps, so that only waiting for them costs "
         "time; set-up is importing the framework and building the network; the rest of the epochs is what training "
         f"does between steps, such as writing checkpoints. {_largest(tables)}"
     )
@@ -75,7 +78,7 @@ def _column(rows: pd.DataFrame, name: str) -> pd.Series:
 def _largest(tables: Tables) -> str:
     table = tables["table"]
     shares = table[list(PARTS)].div(table[list(PARTS)].sum(axis=1), axis=0)
-    steps, wait = shares["steps"], shares["waiting for data"]
+    steps, wait = shares["forward and backward"] + shares["update"], shares["waiting for data"]
     low, high = f"{steps.min():.0%}", f"{steps.max():.0%}"
     reach = low if low == high else f"{low} to {high}"
     return f"Steps take {reach} of the time of a run, waiting for data at most {wait.max():.1%}."

@@ -88,6 +88,12 @@ class Framework(Protocol):
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
         """One optimizer step in training mode; the loss before it."""
 
+    def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        """The forward and backward pass of `step` alone, for its time: the loss; gradients stay on the device.
+
+        Trained weights and the optimizer's state stay as they are; running statistics may move.
+        """
+
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
 

@@ -156,6 +156,11 @@ class Framework(Contract):
             workspace.RunNet(self._nets["update"])
         return loss
 
+    def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        """The forward and backward pass of `step` alone; the loss."""
+        with self._inside():
+            return self._differentiate(images, targets)
+
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
         with self._inside():

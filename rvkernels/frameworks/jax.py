@@ -102,6 +102,13 @@ class Framework(Contract):
         self._weights, self._kept = self._update(self._weights, gradients, self._kept, rates)
         return float(loss)
 
+    def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        """The forward and backward pass of `step` alone; the loss."""
+        self._check(images, targets)
+        loss, gradients, _ = self._functions.differentiate(self._weights, self._running, images, targets)
+        jax.block_until_ready(gradients)
+        return float(loss)
+
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
         self._check(images, targets)

@@ -74,6 +74,10 @@ class Framework(Contract):
             self._weights[name] = rule(self._weights[name], gradient, kept, lr, decay, self._steps, self._optimizer)
         return loss
 
+    def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        """The forward and backward pass of `step` alone; the loss."""
+        return self._differentiate(images, targets)[0]
+
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients (float64) by weight name in training mode; nothing changes."""
         loss, gradients, _ = self._differentiate(images, targets)

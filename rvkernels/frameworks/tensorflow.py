@@ -144,6 +144,11 @@ class Framework(Contract):
         self._steps += 1
         return float(self._run(self._step, self._rates(lr), images, *targets))
 
+    def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        """The forward and backward pass of `step` alone; the loss."""
+        self._check(images, targets)
+        return float(self._run(self._slopes, images, *targets)[0])
+
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
         self._check(images, targets)

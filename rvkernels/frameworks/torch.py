@@ -106,6 +106,11 @@ class Framework(Contract):
         self._stepped = True
         return loss.item()
 
+    def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
+        """The forward and backward pass of `step` alone; the loss."""
+        self._updater.zero_grad(set_to_none=True)
+        return self._backward(images, targets).item()
+
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
         running = {name: tensor.clone() for name, tensor in self._tensors.items() if name not in self._fitted}

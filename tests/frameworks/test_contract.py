@@ -247,6 +247,10 @@ def test_loss_and_gradients(framework, case, loss):
     assert_close(found, gradients, 1e-3)
     assert all(np.array_equal(array, begin[name]) for name, array in model.weights().items())
     assert np.array_equal(before, model.predict(as_layout(framework, images)))
+    assert model.differentiate(as_layout(framework, images), targets) == pytest.approx(expected, rel=1e-4)
+    kept = model.weights()
+    assert all(np.array_equal(kept[name], begin[name]) for name in filter(trained, begin))
+    assert not model.state()
 
 
 @pytest.mark.parametrize("case", ["resnet18", "unet"])
