@@ -394,14 +394,16 @@ def cells(
     """Classes of cells by inference from polygons, (n,) int32.
 
     A cell gets the class whose polygons cover the greatest area of it (overlaps within a class counted once, the lowest
-    id on a tie), when that is at least `min_share` of the cell's area; else the `background` class, or -1 without one.
+    id on a tie), when that is at least `min_share` of the cell's area and more than none; else the `background` class,
+    or -1 without one.
     """
     known = Classes(classes)
     features = load_features(scene, classes) if features is None else features
     windows = np.asarray(windows, np.int64).reshape(-1, 4)
     areas = class_areas(features, windows, len(known))
     best = areas.argmax(axis=1)
-    enough = areas[np.arange(len(windows)), best] >= min_share * windows[:, 2] * windows[:, 3] * (1 - 1e-9)
+    covered = areas[np.arange(len(windows)), best]
+    enough = (covered > 0) & (covered >= min_share * windows[:, 2] * windows[:, 3] * (1 - 1e-9))
     return np.where(enough, best, -1 if background is None else known.id(background, "background")).astype(np.int32)
 
 

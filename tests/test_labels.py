@@ -359,6 +359,7 @@ def test_cells(tmp_path):
     assert labels.cells(scene, windows, CLASSES).tolist() == [2, 0, -1, 1, -1, -1]
     assert labels.cells(scene, windows, CLASSES, min_share=0.4, background="road").tolist() == [2, 0, 1, 1, 2, 2]
     assert labels.cells(scene, windows, CLASSES, min_share=0.6).tolist() == [2, -1, -1, 1, -1, -1]
+    assert labels.cells(scene, windows, CLASSES, min_share=0).tolist() == [2, 0, 1, 1, -1, -1]
     # The order of the windows, and which there are, does not change their classes.
     assert labels.cells(scene, windows[[3, 0]], CLASSES).tolist() == [1, 2]
     assert labels.cells(scene, windows[:0], CLASSES).tolist() == []
