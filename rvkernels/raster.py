@@ -149,13 +149,10 @@ def write_geotiff(
         options = _tiled(array.dtype)
         options += ["PHOTOMETRIC=RGB", "ALPHA=NO"] if photometric == "rgb" else []
     options.append("BIGTIFF=IF_SAFER")
-    try:
-        with _no_sidecar(), atomic(path) as temporary:
-            written = gdal.GetDriverByName("COG" if cog else "GTiff").CreateCopy(str(temporary), image, 0, options)
-            written.FlushCache()
-            del written
-    except RuntimeError as error:
-        raise ValueError(f"{path}: cannot write a GeoTIFF: {error}") from None
+    with atomic(path) as temporary, _writing(path):
+        written = gdal.GetDriverByName("COG" if cog else "GTiff").CreateCopy(str(temporary), image, 0, options)
+        written.FlushCache()
+        del written
 
 
 @contextlib.contextmanager
@@ -180,26 +177,28 @@ def geotiff_parts(
     if min(shape) < 1:
         raise ValueError(f"{path}: expected rows, cols and bands of at least 1, got {shape}")
     options = [*_tiled(np.dtype(dtype)), "BIGTIFF=IF_SAFER"]
-    try:
-        with _no_sidecar(), atomic(path) as temporary:
-            image = gdal.GetDriverByName("GTiff").Create(
-                str(temporary), cols, rows, bands, _GDAL_TYPES[str(dtype)], options
-            )
+    with atomic(path) as temporary:
+        with _writing(path):
+            kind = _GDAL_TYPES[str(dtype)]
+            image = gdal.GetDriverByName("GTiff").Create(str(temporary), cols, rows, bands, kind, options)
             _georeference(image, crs, transform, None, names)
 
-            def write(row: int, col: int, part: np.ndarray) -> None:
-                got = f"got {part.shape} of {part.dtype} at {row}, {col}"
-                if part.ndim != 3 or part.shape[2] != bands or part.dtype != dtype:
-                    raise ValueError(f"{path}: expected a part (rows, cols, {bands}) of {dtype}, {got}")
-                if row < 0 or col < 0 or row + len(part) > rows or col + part.shape[1] > cols:
-                    raise ValueError(f"{path}: expected a part inside the image of {shape}, {got}")
+        def write(row: int, col: int, part: np.ndarray) -> None:
+            got = f"got {part.shape} of {part.dtype} at {row}, {col}"
+            if part.ndim != 3 or part.shape[2] != bands or part.dtype != dtype:
+                raise ValueError(f"{path}: expected a part (rows, cols, {bands}) of {dtype}, {got}")
+            if row < 0 or col < 0 or row + len(part) > rows or col + part.shape[1] > cols:
+                raise ValueError(f"{path}: expected a part inside the image of {shape}, {got}")
+            with _writing(path):
                 image.WriteArray(part.transpose(2, 0, 1), col, row)
 
+        try:
             yield write
-            image.FlushCache()
-            image = None  # GDAL ends the file when nobody has it any more
-    except RuntimeError as error:
-        raise ValueError(f"{path}: cannot write a GeoTIFF: {error}") from None
+            with _writing(path):
+                image.FlushCache()
+        finally:
+            with _writing(path):
+                image = None  # GDAL ends the file when nobody has it any more
 
 
 def _tiled(dtype: np.dtype) -> list[str]:
@@ -208,13 +207,19 @@ def _tiled(dtype: np.dtype) -> list[str]:
 
 
 @contextlib.contextmanager
-def _no_sidecar() -> Iterator[None]:
-    """Without PAM everything goes into the file itself; a sidecar would not be renamed with it."""
+def _writing(path: Path) -> Iterator[None]:
+    """GDAL's calls that write `path`: their errors name it.
+
+    Without PAM everything goes into the file itself; a sidecar would not be renamed with it.
+    """
+    before = gdal.GetThreadLocalConfigOption("GDAL_PAM_ENABLED")
     gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "NO")
     try:
         yield
+    except RuntimeError as error:
+        raise ValueError(f"{path}: cannot write a GeoTIFF: {error}") from None
     finally:
-        gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", None)
+        gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", before)
 
 
 def _georeference(

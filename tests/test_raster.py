@@ -262,6 +262,28 @@ def test_parts_make_the_same_image(tmp_path, dtype):
     assert [parts.GetRasterBand(b).GetDescription() for b in (1, 2, 3)] == names
 
 
+def test_a_file_written_beside_parts_leaves_gdals_settings_alone(tmp_path):
+    gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "YES")
+    try:
+        with raster.geotiff_parts(tmp_path / "parts.tif", (10, 10, 1), "uint8", None, raster.IDENTITY) as write:
+            write(0, 0, np.ones((10, 10, 1), np.uint8))
+            raster.write_geotiff(tmp_path / "whole.tif", np.ones((4, 4), np.uint8), None, raster.IDENTITY)
+            assert gdal.GetThreadLocalConfigOption("GDAL_PAM_ENABLED") == "YES"
+        assert gdal.GetThreadLocalConfigOption("GDAL_PAM_ENABLED") == "YES"
+    finally:
+        gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts.tif", "whole.tif"]
+
+
+def test_parts_take_no_blame_for_what_their_maker_does(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match=r"^mine$"),
+        raster.geotiff_parts(tmp_path / "parts.tif", (10, 10, 1), "uint8", None, raster.IDENTITY),
+    ):
+        raise RuntimeError("mine")
+    assert not list(tmp_path.iterdir())
+
+
 def test_parts_that_do_not_fit_leave_no_file(tmp_path):
     path = tmp_path / "parts.tif"
     for row, shape, dtype, message in (
