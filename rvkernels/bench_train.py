@@ -17,6 +17,7 @@ import numpy as np
 
 from rvkernels import timing
 from rvkernels.batches import Batch
+from rvkernels.models import OwnModel
 from rvkernels.ops import philox
 from rvkernels.record import utc_now, write_record
 from rvkernels.train import Run
@@ -128,6 +129,7 @@ def bench_train(run: Run, *, batch: int, steps: int, warmup: int, number: int, o
         **run.names,
         threads=run.threads,
         started=started,
+        weight_identical=not isinstance(run.graph, OwnModel),
         settings={
             **run.identity["settings"],
             "model": run.identity["model_settings"],

@@ -61,6 +61,7 @@ def test_a_record_has_raw_times_and_warm_up_apart(study, tmp_path, monkeypatch):
     assert record["settings"]["batch"] == 6
     assert record["settings"]["round"] == 7
     assert record["threads"] == 1
+    assert record["weight_identical"] is True
     assert [len(images) for images in seen] == [6] * 6
     np.testing.assert_array_equal(seen[0], seen[BATCHES])
     assert not (seen[0] == seen[1]).all()
@@ -108,7 +109,7 @@ def made(folder, framework, steps, loss=1.0, **more):
             "peak_rss_mb": 100 + number,
         }
         fields = {"result": {"loss": loss}, "settings": {"precision": "float32"}, "times_s": times, **names}
-        write_json(m.path(folder), {"validated": True, **fields, **more})
+        write_json(m.path(folder), {"validated": True, "weight_identical": True, **fields, **more})
         wanted.append(m)
     return wanted
 
@@ -142,7 +143,7 @@ def test_the_interval_follows_the_spread_of_rounds():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"loss": 1.002}, "cells, cnn, batch 8: the first loss differs by more than 0.001 .*torch 1, other 1.002"),
+        ({"loss": 1.002}, r"cells, cnn, batch 8: first losses differ by more than 0\.001 \(torch 1, other 1\.002\)"),
         ({"validated": False}, "the check of this record failed"),
     ],
 )
@@ -151,6 +152,16 @@ def test_records_that_do_not_compare_are_refused(tmp_path, change, words):
     with pytest.raises(ValueError, match=words):
         bench_table(tmp_path, wanted, tmp_path / "table.csv")
     assert not (tmp_path / "table.csv").exists()
+
+
+def test_an_own_model_may_start_with_another_loss_in_every_framework(tmp_path):
+    own = {"weight_identical": False}
+    wanted = [*made(tmp_path, "torch", [[1.0], [1.0]], **own), *made(tmp_path, "jax", [[2.0], [2.0]], loss=3.0, **own)]
+    bench_table(tmp_path, wanted, tmp_path / "table.csv")
+    assert pd.read_csv(tmp_path / "table.csv").loss.tolist() == [1.0, 3.0]
+    made(tmp_path, "jax", [[2.0]], loss=2.5, **own)
+    with pytest.raises(ValueError, match=r"first losses differ by more than 0\.001 \(jax 2\.5, jax 3\)"):
+        bench_table(tmp_path, wanted, tmp_path / "table.csv")
 
 
 def test_a_missing_record_is_named(tmp_path):
