@@ -18,6 +18,7 @@ import numpy as np
 
 from rvkernels import record, registry
 from rvkernels.assemble import SINKS, Window, windows_of
+from rvkernels.batches import Normalisation
 from rvkernels.checkpoint import read_checkpoint
 from rvkernels.files import atomic
 from rvkernels.ops import tile
@@ -136,7 +137,7 @@ def predict(
     """Predict the regions of `split` with a trained network; write the folder `out` (rvkernels/predictions.py), whole.
 
     framework, model  names of files in rvkernels/frameworks and rvkernels/models
-    checkpoint        best.npz or last.npz of `rvk train`
+    checkpoint        best.npz or last.npz of `rvk train`; the network computes in the precision it was trained in
     statistics        "mean" and "std" per band, of `rvk analyze`
     classes           {"name", "color": "#rrggbb"} in order of class id
     settings          keyword-only parameters of `complete_settings`
@@ -153,14 +154,17 @@ def predict(
     settings = for_task(settings, task)
     threads = threads or os.cpu_count() or 1
     bands = len(statistics["mean"])
+    trained = read_checkpoint(checkpoint)
+    precision = trained.meta["identity"]["settings"]["precision"]
     network = Network(
         framework,
         build_graph(model, model_settings, task, bands, len(classes)),
-        read_checkpoint(checkpoint).weights,
+        trained.weights,
         statistics,
         settings,
         threads=threads,
         device=device,
+        precision=precision,
     )
     with atomic(out) as folder:
         folder.mkdir()
@@ -190,7 +194,7 @@ def predict(
             device=device,
             threads=threads,
             started=started,
-            settings={"predict": settings, "model": dict(model_settings)},
+            settings={"predict": settings, "model": dict(model_settings), "precision": precision},
             result=result,
             times_s={**network.seconds, **times},
             chips_per_s=result["windows"] / max(sum(times["network"]), 1e-9),
@@ -211,22 +215,31 @@ class Network:
         *,
         threads: int = 1,
         device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         self.graph = graph
         self._task = registry.load("tasks", graph.task)
         began = time.perf_counter()
         kind = registry.load("frameworks", framework).Framework
         imported = time.perf_counter()
-        self._framework = kind(graph, dict(weights), self._task.LOSS, {"name": "sgd"}, device=device, threads=threads)
+        self._framework = kind(
+            graph,
+            dict(weights),
+            self._task.LOSS,
+            {"name": "sgd", "momentum": 0.0},  # an optimizer that keeps nothing
+            device=device,
+            threads=threads,
+            precision=precision,
+        )
         self._framework.wait()
         self.seconds = {"import": [imported - began], "build": [time.perf_counter() - imported]}
-        self._mean = np.asarray(statistics["mean"], np.float32)
-        self._std = np.asarray(statistics["std"], np.float32)
+        self._normalisation = Normalisation.of(statistics, graph.bands)
         self._settings = settings
         self._threads = threads
 
     def __call__(self, images: np.ndarray) -> Any:
-        ready = normalize(images, self._mean, self._std, layout=self._framework.layout, threads=self._threads)
+        scale = self._normalisation
+        ready = normalize(images, scale.mean, scale.std, layout=self._framework.layout, threads=self._threads)
         outputs = self._framework.predict(ready)
         if self.graph.task != "detection":
             return self._task.probabilities(outputs)

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from rvkernels import assemble, predict, raster, registry
 from rvkernels.checkpoint import Checkpoint, write_checkpoint
+from rvkernels.frameworks import check_state, complete_optimizer, reference
 from rvkernels.ops import tile
 from rvkernels.predictions import Predictions, scene_file
 from rvkernels.scene import Region, Scene
@@ -388,6 +389,11 @@ def test_a_scene_without_objects(tmp_path):
 # --- networks
 
 
+def trained_in(precision: str) -> dict:
+    """What a training keeps of its settings, as far as a prediction asks."""
+    return {"identity": {"settings": {"precision": precision}}}
+
+
 @pytest.mark.parametrize(
     ("task", "model", "model_settings"),
     [
@@ -400,7 +406,7 @@ def test_a_network_predicts_a_scene(tmp_path, task, model, model_settings):
     pytest.importorskip("torch", minversion="2")
     graph = registry.load("models", model).graph(2, 3, **model_settings)
     weights = initial(graph, 7)
-    write_checkpoint(tmp_path / "best.npz", Checkpoint(weights, {}))
+    write_checkpoint(tmp_path / "best.npz", Checkpoint(weights, trained_in("float32")))
     image = np.random.default_rng(3).integers(0, 255, (70, 90, 2)).astype(np.uint8)
     scene = make_scene(tmp_path, "a", image)
     options = {
@@ -424,6 +430,7 @@ def test_a_network_predicts_a_scene(tmp_path, task, model, model_settings):
     assert record["chips_per_s"] == pytest.approx(record["result"]["windows"] / sum(record["times_s"]["network"]))
     assert set(record["times_s"]) == {"import", "build", "warmup", "network", "read", "total"}
     assert record["started"].endswith("Z")
+    assert record["settings"]["precision"] == "float32"
     assert "torch" in record["software"]
     assert not list(tmp_path.glob(".out*"))
 
@@ -444,12 +451,51 @@ def test_a_network_predicts_a_scene(tmp_path, task, model, model_settings):
         assert len(Predictions.read(tmp_path / "out").arrays["boxes"]) > 0
 
 
+def test_a_network_computes_in_its_training_s_precision_and_keeps_nothing_to_train_with(tmp_path, monkeypatch):
+    graph = registry.load("models", "cnn").graph(2, 3)
+    write_checkpoint(tmp_path / "best.npz", Checkpoint(initial(graph, 0), trained_in("bfloat16")))
+    asked = {}
+
+    class Asked(reference.Framework):
+        def __init__(self, graph, weights, loss, optimizer, *, precision, **others):
+            asked.update(precision=precision, kept=check_state(None, complete_optimizer(optimizer), weights))
+            super().__init__(graph, weights, loss, optimizer, **others)
+
+    monkeypatch.setattr(reference, "Framework", Asked)
+    predict.predict(
+        framework="reference",
+        model="cnn",
+        model_settings={},
+        task="classification",
+        checkpoint=tmp_path / "best.npz",
+        scenes={"a": make_scene(tmp_path, "a", class_image(20, 20))},
+        regions=[Region("a", 0, 0, 20, 20, "test")],
+        statistics={"mean": [1.0, 1.0], "std": [1.0, 1.0]},
+        classes=CLASSES,
+        settings={"size": 20},
+        out=tmp_path / "out",
+    )
+    assert asked == {"precision": "bfloat16", "kept": ()}
+    assert json.loads((tmp_path / "out/record.json").read_text())["settings"]["precision"] == "bfloat16"
+
+
+def test_a_band_that_never_varies_is_predicted_as_it_was_trained():
+    graph = registry.load("models", "cnn").graph(2, 3)
+    images = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 2), dtype=np.uint8)
+    images[..., 1] = 7
+    scores = [
+        predict.Network("reference", graph, initial(graph, 0), {"mean": [9.0, 7.0], "std": [4.0, last]}, {})(images)
+        for last in (0.0, 1.0)
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
 def test_a_failed_prediction_leaves_nothing(tmp_path):
     pytest.importorskip("torch", minversion="2")
     scene = make_scene(tmp_path, "a", class_image(20, 20))
     graph = registry.load("models", "cnn").graph(2, 3)
     broken = {name: np.full_like(array, np.nan) for name, array in initial(graph, 0).items()}
-    write_checkpoint(tmp_path / "best.npz", Checkpoint(broken, {}))
+    write_checkpoint(tmp_path / "best.npz", Checkpoint(broken, trained_in("float32")))
     with pytest.raises(ValueError, match="did the training diverge"):
         predict.predict(
             framework="torch",
