@@ -90,6 +90,7 @@ def _run(a: Arguments) -> Run:
         device=a.settings["device"],
         dataset=description["name"],
         pretrained=a.settings["pretrained"],
+        code=a.settings["code"],
     )
 
 

@@ -26,6 +26,8 @@ from rvkernels.ops import augment
 
 # Stages whose code is not in a module of their name.
 MODULES = {"init": "pretrained"}
+# What the page and the post are made of besides code.
+PAGE = ("page/*", "figures/*.mplstyle")
 
 
 class Study:
@@ -85,10 +87,10 @@ class Study:
                         f"{where}: models: {model} has entry points for {', '.join(graph.entries)}, but the study's "
                         f"frameworks are {', '.join(config['frameworks'])}"
                     )
-                loss = experiment["train"]["loss"] or {}
-                # The weights of "balanced" are known when the chips are.
-                fixed = {k: v for k, v in loss.items() if (k, v) != ("class_weights", "balanced")}
-                _located(where, complete_loss, fixed or registry.load("tasks", task).LOSS, graph)
+                loss = experiment["train"]["loss"] or registry.load("tasks", task).LOSS
+                if loss.get("class_weights") == "balanced":  # its weights are known when the chips are
+                    loss = {**loss, "class_weights": [1.0] * classes}
+                _located(where, complete_loss, loss, graph)
             _check_pretrained(experiment["pretrained"], experiment["models"], description, f"{where}: pretrained")
             window = {"size": experiment["chip"]["size"], **experiment["predict"]}
             experiment["predict"] = _located(where, predict.for_task, window, task)
@@ -190,7 +192,7 @@ class Study:
         """Path of a JSON file with what decides the result of a job: `settings` of its stages, written when missing.
 
         Its name holds a digest of its contents and of the code that the stages run, so that another setting, or an
-        edit of a module that a stage imports, gives another path: Snakemake then reruns those jobs and no others.
+        edit of what a stage imports or loads by name, gives another path: Snakemake then reruns those jobs alone.
         """
         text = json.dumps(self._settings(stages, **wildcards), indent=1)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -206,8 +208,11 @@ class Study:
         names = {"model": "models", "framework": "frameworks"}
         modules = [f"rvkernels.{MODULES.get(stage, stage)}" for stage in stages]
         modules += [f"rvkernels.{names[k]}.{v}" for k, v in wildcards.items() if k in names]
-        if "report" in stages:  # loads figures by name
-            modules += [f"rvkernels.figures.{name}" for name in registry.names("figures")]
+        files: tuple[Path, ...] = ()
+        if "report" in stages:
+            modules += [f"rvkernels.{kind}.{name}" for kind in ("figures", "charts") for name in registry.names(kind)]
+        if {"report", "blog"} & set(stages):
+            files = tuple(path for pattern in PAGE for path in Path(__file__).parent.glob(pattern))
         result: dict[str, object] = {}
         if "experiment" in wildcards:
             experiment = self.experiments[wildcards["experiment"]]
@@ -216,6 +221,8 @@ class Study:
                 modules.append(f"rvkernels.datasets.{form}")
                 result.update(downloads=self.config["downloads"], layout=experiment["layout"])
             result["task"] = experiment["task"]
+            if {"train", "predict", "evaluate"} & set(stages):
+                modules.append(f"rvkernels.tasks.{experiment['task']}")
             for stage in stages:
                 if stage in experiment:
                     result[stage] = experiment[stage]
@@ -232,7 +239,7 @@ class Study:
             result["measurements"] = self.measurements()
         else:
             result.update(study=self.config, datasets=self._dataset_files)
-        result["code"] = code_digest(*modules)
+        result["code"] = code_digest(*modules, files=files)
         return result
 
 
@@ -304,9 +311,9 @@ def load(path: str) -> dict:
 
 
 @functools.cache
-def code_digest(*modules: str) -> str:
-    """A digest of the source of `modules`, of every rvkernels module they import, and of the compiled kernels."""
-    seen: dict[str, bytes] = {}
+def code_digest(*modules: str, files: tuple[Path, ...] = ()) -> str:
+    """A digest of `modules`, every rvkernels module they import (compiled kernels as well) and data `files`."""
+    seen: dict[str, bytes] = {path.name: path.read_bytes() for path in files}
     waiting = sorted(set(modules))
     while waiting:
         name = waiting.pop()

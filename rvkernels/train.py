@@ -10,7 +10,8 @@ The run folder `out` holds
     record.json   written last: it is there when the run is finished
 
 A run that was killed at any moment goes on from last.npz. On the CPU, with the same number of threads, it ends with the
-same bytes as an uninterrupted one, times apart. A finished run is only checked again; to repeat it, delete its folder.
+same bytes as an uninterrupted one, times apart. A finished run is only checked again, unless its code was edited; to
+repeat it, delete its folder.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def complete_settings(
     batch               chips per step and per validation batch
     optimizer           see rvkernels/frameworks/__init__.py; AdamW with weight decay 0.01
     schedule            see rvkernels/schedule.py; one cycle with the peak 0.002
-    loss                see rvkernels/frameworks/__init__.py; the task's. class_weights "balanced": labels / (classes *
-                        labels of the class), counted over the training split, 0 for a class without labels
+    loss                see rvkernels/frameworks/__init__.py; the task's. class_weights "balanced": of the training
+                        split's labels, see `balanced_weights`
     augment             see rvkernels/ops/augment.py; none
     early_stopping      {"patience": n}: stop when the metric has not grown for n epochs; never
     metric              what chooses the best epoch; the task's PRIMARY
@@ -178,6 +179,7 @@ class Run:
     device                  "cpu" or "cuda"
     dataset                 its name, for the record
     pretrained              where `rvk init` had weights from besides the seed, for the record
+    code                    a digest of the code that trains: under other code a run starts afresh
 
     Raises ValueError or FileNotFoundError for unknown settings, chips that do not fit model, task, classes or bands, an
     empty split, and a training split smaller than a batch; nothing is written before.
@@ -202,6 +204,7 @@ class Run:
         device: str = "cpu",
         dataset: str | None = None,
         pretrained: Mapping[str, object] | None = None,
+        code: str | None = None,
     ) -> None:
         registry.check_parameters(complete_settings, settings, "train")
         self.settings = complete_settings(**settings)
@@ -238,6 +241,7 @@ class Run:
             {
                 **self.names,
                 "rvkernels": rvkernels.__version__,
+                "code": code,
                 "model_settings": dict(model_settings),
                 "classes": list(classes),
                 "bands": list(bands),
@@ -336,7 +340,8 @@ class Run:
     def resume(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
         """Weights and optimizer state to start from, and `course` as it was then.
 
-        A folder of another run (other settings, chips, statistics or initial weights) is emptied of that run's files.
+        A folder of another run (other settings, chips, statistics, initial weights or code) is emptied of that run's
+        files.
         """
         remove(self.out / "record.json")
         last = self.out / "last.npz"

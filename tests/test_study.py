@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from rvkernels import cli, registry
+from rvkernels import study as study_module
 from rvkernels.study import Study, code_digest, load
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +61,9 @@ def test_defaults_are_filled_in_and_runs_follow_the_file():
         ("experiments.cells.train.metric", "accurracy", ["cells", "accurracy", "accuracy"]),
         ("experiments.cells.train.precision", "half", ["cells", "half", "bfloat16"]),
         ("experiments.cells.train.loss", {"name": "focall"}, ["cells", "focall", "focal"]),
+        ("experiments.cells.train.loss", {"name": "focal", "class_weights": "balanced"}, ["cells", "'class_weights'"]),
+        ("experiments.cells.train.loss", {"name": "dice", "class_weights": "balanced"}, ["cells", "'class_weights'"]),
+        ("experiments.cells.train.loss", {"class_weights": "balanced"}, ["cells", "unknown loss None", "dice"]),
         ("experiments.cells.chip", {"sise": 4}, ["cells", "chip", "sise", "Did you mean 'size'?"]),
         ("experiments.landcover.chip", {}, ["landcover", "chip", "size is missing"]),
         ("experiments.landcover.predict.stride", 999, ["landcover", "stride is 999"]),
@@ -94,6 +98,12 @@ def test_a_wrong_study_is_one_line_with_the_key_and_a_suggestion(path, value, wo
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_balanced_class_weights_wait_for_the_chips():
+    loss = {"name": "cross_entropy", "class_weights": "balanced"}
+    study = Study.resolve(changed("experiments.cells.train.loss", loss), datasets=DATASETS)
+    assert study.experiments["cells"]["train"]["loss"] == loss
 
 
 def test_controls_repeat_the_first_run_of_every_model_with_other_threads(monkeypatch):
@@ -154,6 +164,31 @@ def test_the_code_digest_follows_imports_and_stops_there():
     assert code_digest("rvkernels.schedule") != code_digest("rvkernels.split")
     assert code_digest("rvkernels.train") == code_digest("rvkernels.train", "rvkernels.schedule")
     assert code_digest("rvkernels.split") != code_digest("rvkernels.split", "rvkernels.schedule")
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "reruns"),
+    [
+        ("train", "tasks/classification.py", True),
+        ("train", "tasks/detection.py", False),
+        ("predict", "tasks/classification.py", True),
+        ("evaluate", "tasks/classification.py", True),
+        ("report", "charts/cost.py", True),
+        ("report", "figures/cost.py", True),
+        ("report", "page/report.css", True),
+        ("report", "figures/style.mplstyle", True),
+        ("blog", "page/post.md.j2", True),
+        ("compare", "page/post.md.j2", False),
+    ],
+)
+def test_an_edit_of_what_a_stage_loads_by_name_reruns_it(tmp_path, monkeypatch, stage, file, reruns):
+    study = Study.resolve(SMOKE, datasets=DATASETS)
+    job = {"experiment": "cells"} if stage in ("train", "predict", "evaluate") else {}
+    before = study.settings_file(str(tmp_path), (stage,), **job)
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"\n" * path.as_posix().endswith(file))
+    monkeypatch.setattr(study_module, "code_digest", code_digest.__wrapped__)
+    assert (study.settings_file(str(tmp_path), (stage,), **job) != before) is reruns
 
 
 def test_check_prints_one_line_and_returns_2(tmp_path, capsys):

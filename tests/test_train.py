@@ -349,6 +349,16 @@ def test_other_settings_start_afresh(study, tmp_path, caplog):
     assert_same_run(tmp_path / "new", arguments["out"])
 
 
+def test_other_code_starts_afresh(study, caplog):
+    """Else the weights of the code before an edit would get the record of the code after it."""
+    arguments = study(epochs=1)
+    Run(**arguments, code="a").go()
+    with caplog.at_level("INFO", logger="rvkernels"):
+        Run(**arguments, code="b").go()
+    assert "had other code: starting afresh" in caplog.text
+    assert read_record(arguments["out"])["result"]["starts"] == 1
+
+
 def test_other_chips_start_afresh(study, caplog):
     arguments = study()
     Run(**arguments).go()
