@@ -508,8 +508,6 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
-        if " " in torch.__file__:
-            reason = f"it cannot link PyTorch's libraries in a folder whose path holds a space ({reason})"
         raise ValueError(f"{path}: not a state_dict that torch.load reads with weights_only=True: {reason}") from None
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):

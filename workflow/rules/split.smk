@@ -9,7 +9,7 @@ rule split:
     conda:
         "../../envs/base.yaml"
     params:
-        settings=settings("split", "chip"),
+        settings=settings("split"),
     shell:
         RVK
         + " --log {log:q} split --settings {params.settings:q} --scenes {input.scenes:q} --out {output.regions:q}"
