@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import queue
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
 
+from rvkernels import batches
 from rvkernels.batches import DEPTH, Batches, Normalisation, count_batches, load_batch
 from rvkernels.chips import Chips
 from rvkernels.ops.philox import permutation
@@ -123,28 +126,29 @@ def test_only_a_few_batches_are_prepared_ahead(chips):
     made = []
     with Batches(chips, np.arange(10), 1, PLAIN, prepare=lambda b: made.append(b.rows[0]) or ()) as stream:
         next(iter(stream))
-        for _ in range(100):
+        deadline = time.monotonic() + 60
+        while len(made) < DEPTH + 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-            if len(made) == DEPTH + 2:
-                break
         time.sleep(0.05)
         assert len(made) == DEPTH + 2  # one taken, DEPTH in the queue, one waiting for its place
 
 
-def test_waiting_is_measured(chips):
-    def prepare(batch):
-        time.sleep(0.05)
-        return ()
+def test_waiting_is_measured_and_what_is_done_with_a_batch_is_not(chips, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(batches, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    get = queue.Queue.get
 
-    with Batches(chips, np.arange(3), 1, PLAIN, prepare=prepare) as stream:
-        waits = [stream.waited for _ in stream]
-    assert sum(waits) > 0.1
+    def late(self):
+        now[0] += 5.0
+        return get(self)
+
+    monkeypatch.setattr(queue.Queue, "get", late)
+    waits = []
     with Batches(chips, np.arange(3), 1, PLAIN) as stream:
-        waits = []
         for _ in stream:
-            time.sleep(0.05)
+            now[0] += 100.0
             waits.append(stream.waited)
-    assert sum(waits[1:]) < 0.05
+    assert waits == [5.0] * 3
 
 
 def test_normalisation_from_statistics(tmp_path):

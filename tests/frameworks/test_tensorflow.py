@@ -117,17 +117,23 @@ images = rng.standard_normal((8, 64, 64, 4)).astype(np.float32)
 labels = rng.integers(0, 5, (8, 64, 64)).astype(np.int32)
 def on_cpu():  # nanoseconds of every thread
     return {task.name: int((task / "schedstat").read_text().split()[0]) for task in Path("/proc/self/task").iterdir()}
+def computing(before):
+    spent = [time - before.get(task, 0) for task, time in on_cpu().items()]
+    return sum(time > 0.1 * sum(spent) for time in spent)
 ends = []
 for run in range(2):
     model = build(graph, weights.initial(graph, 0), {"name": "cross_entropy_dice"}, {"name": "adamw"}, threads=threads)
     losses = [model.step(images, (labels,), 0.01)]
     before = on_cpu()
     losses += [model.step(images, (labels,), 0.01) for _ in range(5)]
-    spent = [time - before.get(task, 0) for task, time in on_cpu().items()]
     ends.append((losses, *(array.tobytes() for array in model.weights().values())))
 assert ends[0] == ends[1], "not bit-equal"
 assert len(set(losses)) == 6
-print(sum(time > 0.1 * sum(spent) for time in spent))
+for _ in range(500):  # where other work keeps a thread from its core, it gets its share later
+    if computing(before) >= threads:
+        break
+    model.step(images, (labels,), 0.01)
+print(computing(before))
 """
 
 
