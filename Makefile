@@ -3,6 +3,7 @@
 # make bench-train    the same for training steps on synthetic batches; times want a machine that does nothing else
 # make bench   set up the libraries that the kernels are compared with, compare (rvk bench; ARGS="--quick --only nms")
 # make test    set up what is missing, run the tests
+# make test-conda    the small study with --use-conda, against a channel made of what this machine has
 # make lint    what .ci/run checks besides the tests
 # make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60
 #
@@ -17,7 +18,7 @@ BIN := .venv/bin
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
-.PHONY: study bench bench-train test lint sanitize setup clean
+.PHONY: study bench bench-train test test-conda lint sanitize setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
@@ -33,12 +34,15 @@ bench-train: setup
 	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) --cores $(CORES) bench_train $(ARGS)
 
 test: setup
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable --ignore=tests/conda $(ARGS)
 ifeq ($(ARGS),)
 	@for own in .venv-*/; do \
 	  [ ! -x "$$own/bin/rvk" ] || { name=$${own#.venv-}; $$own/bin/pytest $(OWN_TESTS) -k "$${name%/}"; } || exit 1; \
 	done
 endif
+
+test-conda: setup
+	@$(BIN)/pytest tests/conda $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

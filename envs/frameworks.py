@@ -50,10 +50,14 @@ def read(name: str) -> tuple[str, list[str]]:
     return python, pip
 
 
+def shares_base(name: str) -> bool:
+    """Whether a framework has the Python of base.yaml, and so the rvkernels that is built for it."""
+    return name != PEERS and read(name)[0] == read("base")[0]
+
+
 def home(name: str) -> Path:
     """The environment that a framework, or the peers, go into."""
-    shared = name != PEERS and read(name)[0] == read("base")[0]
-    return VENV if shared else VENV.with_name(f"{VENV.name}-{name}")
+    return VENV if shares_base(name) else VENV.with_name(f"{VENV.name}-{name}")
 
 
 def pip(environment: Path, *arguments: str) -> None:

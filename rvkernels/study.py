@@ -26,6 +26,7 @@ from rvkernels.ops import augment
 
 # Stages whose code is not in a module of their name.
 MODULES = {"init": "pretrained"}
+COMPILED = ("rvkernels._core", "rvkernels._raster")
 # What the page and the post are made of besides code.
 PAGE = ("page/*", "figures/*.mplstyle")
 
@@ -36,8 +37,9 @@ class Study:
     Made by `resolve`; `experiments` maps a name to its settings with every default filled in.
     """
 
-    def __init__(self, config: dict, dataset_files: dict[str, str]) -> None:
+    def __init__(self, config: dict, dataset_files: dict[str, str], sources: str | Path | None = None) -> None:
         self.config = config
+        self._sources = sources
         self.name: str = config["study"]
         self.experiments: dict[str, dict] = config["experiments"]
         self.frameworks: list[str] = config["frameworks"]
@@ -48,12 +50,13 @@ class Study:
         self._dataset_files = dataset_files
 
     @classmethod
-    def resolve(cls, config: dict, *, datasets: str | Path) -> Study:
+    def resolve(cls, config: dict, *, datasets: str | Path, sources: str | Path | None = None) -> Study:
         """Check `config` and fill in defaults.
 
         config      the study file's contents
         datasets    folder of the known datasets' descriptions; `dataset: NAME` means <datasets>/NAME.yaml, and
                     `dataset: path/to/mine.yaml` is a description of the user's own
+        sources     the checkout whose code the jobs run, when it is not the installed one that this process runs
         Raises ValueError or FileNotFoundError, one line each, before any work.
         """
         config = schema.validate(config, schema.find("config.schema.yaml"), "study")
@@ -94,7 +97,7 @@ class Study:
             _check_pretrained(experiment["pretrained"], experiment["models"], description, f"{where}: pretrained")
             window = {"size": experiment["chip"]["size"], **experiment["predict"]}
             experiment["predict"] = _located(where, predict.for_task, window, task)
-        return cls(config, files)
+        return cls(config, files, sources)
 
     @classmethod
     def read(cls, results: str | Path) -> Study:
@@ -172,7 +175,9 @@ class Study:
         """A digest of what `rvk bench` runs, compiled kernels and the calls of peers among it."""
         found = importlib.util.find_spec("rvkernels.bench")
         names = registry.names("bench") + [f"peers.{p.stem}" for p in Path(found.origin).parent.glob("peers/*.py")]
-        return code_digest("rvkernels.bench._run", *(f"rvkernels.bench.{name}" for name in names))
+        return code_digest(
+            "rvkernels.bench._run", *(f"rvkernels.bench.{name}" for name in names), sources=self._sources
+        )
 
     def controls(self) -> list[tuple[str, str, str, int]]:
         """Of `runs`, those that are trained a second time with `control_threads`: the first of every model."""
@@ -208,11 +213,9 @@ class Study:
         names = {"model": "models", "framework": "frameworks"}
         modules = [f"rvkernels.{MODULES.get(stage, stage)}" for stage in stages]
         modules += [f"rvkernels.{names[k]}.{v}" for k, v in wildcards.items() if k in names]
-        files: tuple[Path, ...] = ()
         if "report" in stages:
             modules += [f"rvkernels.{kind}.{name}" for kind in ("figures", "charts") for name in registry.names(kind)]
-        if {"report", "blog"} & set(stages):
-            files = tuple(path for pattern in PAGE for path in Path(__file__).parent.glob(pattern))
+        files = PAGE if {"report", "blog"} & set(stages) else ()
         result: dict[str, object] = {}
         if "experiment" in wildcards:
             experiment = self.experiments[wildcards["experiment"]]
@@ -239,7 +242,7 @@ class Study:
             result["measurements"] = self.measurements()
         else:
             result.update(study=self.config, datasets=self._dataset_files)
-        result["code"] = code_digest(*modules, files=files)
+        result["code"] = code_digest(*modules, files=files, sources=self._sources)
         return result
 
 
@@ -311,25 +314,45 @@ def load(path: str) -> dict:
 
 
 @functools.cache
-def code_digest(*modules: str, files: tuple[Path, ...] = ()) -> str:
-    """A digest of `modules`, every rvkernels module they import (compiled kernels as well) and data `files`."""
-    seen: dict[str, bytes] = {path.name: path.read_bytes() for path in files}
+def code_digest(*modules: str, files: tuple[str, ...] = (), sources: str | Path | None = None) -> str:
+    """A digest of `modules`, every rvkernels module they import (compiled kernels as well) and data files.
+
+    files    patterns of them below rvkernels/
+    sources  a checkout that jobs get a build of: its files are read instead of those that this process runs, and in the
+             place of a compiled module all that it may be compiled from
+    """
+    root = Path(__file__).parents[1] if sources is None else Path(sources)
+    paths = sorted(path for pattern in files for path in root.glob(f"rvkernels/{pattern}"))
+    seen: dict[str, bytes] = {path.name: path.read_bytes() for path in paths}
     waiting = sorted(set(modules))
     while waiting:
         name = waiting.pop()
-        if name in seen:
-            continue
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        source = Path(spec.origin).read_bytes()
-        seen[name] = source
-        if spec.origin.endswith(".py"):
-            waiting += _imports(source)
+        source = None if name in seen else _source(name, sources)
+        if source is not None:
+            seen[name] = source
+            waiting += [] if name in COMPILED else _imports(source)
     digest = hashlib.sha256()
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + hashlib.sha256(seen[name]).digest())
     return digest.hexdigest()[:16]
+
+
+def _source(name: str, sources: str | Path | None) -> bytes | None:
+    """What a module of rvkernels is, None when there is no such module; see `code_digest`."""
+    if name in COMPILED and sources is not None:
+        return _compiled_from(Path(sources))
+    if name in COMPILED:
+        found = importlib.util.find_spec(name)
+        return Path(found.origin).read_bytes() if found and found.origin else None
+    root = Path(__file__).parents[1] if sources is None else Path(sources)
+    stem = root.joinpath(*name.split("."))
+    return next((p.read_bytes() for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()), None)
+
+
+@functools.cache
+def _compiled_from(checkout: Path) -> bytes:
+    files = [checkout / "CMakeLists.txt", *sorted(p for p in checkout.glob("cpp/**/*") if p.is_file())]
+    return b"".join(str(p.relative_to(checkout)).encode() + b"\0" + p.read_bytes() for p in files)
 
 
 def _imports(source: bytes) -> list[str]:
@@ -341,11 +364,4 @@ def _imports(source: bytes) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.append(node.module)
             found += [f"{node.module}.{a.name}" for a in node.names]
-    return [name for name in found if name.startswith("rvkernels.") and _is_module(name)]
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    return [name for name in found if name.startswith("rvkernels.")]

@@ -84,6 +84,15 @@ def test_what_shares_an_environment_agrees_on_versions(name):
                     assert theirs[package] == version, f"{package} in {name} and {other}"
 
 
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "osgeo": "gdal", "vl_convert": "vl-convert-python"}
+# Of batches in bfloat16, which no training asks for, and of `rvk logs --to tensorboard`; their absence is told then.
+OPTIONAL = {"ml_dtypes", "tensorboard"}
+
+
+def packages(name):
+    return conda_pins(FILES[name]).keys() | pip_pins(pip_list(FILES[name])).keys()
+
+
 def third_party(*modules):
     """Packages that `modules` of rvkernels import, and the modules of ours that those import, in a function or not."""
     found, seen, waiting = set(), set(), list(modules)
@@ -112,10 +121,25 @@ def test_an_environment_has_all_that_training_and_prediction_import(name):
     modules = [f"rvkernels.{kind}.{module}" for kind in kinds for module in registry.names(kind)]
     needed = third_party("rvkernels.train", "rvkernels.predict", *modules)
     assert {"numpy", "PIL", "osgeo"} <= needed
-    distributions = {"PIL": "pillow", "yaml": "pyyaml", "osgeo": "gdal"}
-    has = conda_pins(FILES[name]).keys() | pip_pins(pip_list(FILES[name])).keys()
-    needed -= {"ml_dtypes"}  # of batches in bfloat16, which no training asks for; its absence is told then
-    assert {normal(distributions.get(n, n)) for n in needed} - has == set()
+    assert {normal(DISTRIBUTIONS.get(n, n)) for n in needed - OPTIONAL} - packages(name) == set()
+
+
+def test_base_has_all_that_the_other_stages_import():
+    kinds = ("charts", "datasets", "figures", "models", "tasks")
+    modules = [f"rvkernels.{kind}.{module}" for kind in kinds for module in registry.names(kind)]
+    needed = third_party("rvkernels.cli", *modules) - OPTIONAL
+    assert {"pandas", "matplotlib", "jsonschema"} <= needed
+    assert {normal(DISTRIBUTIONS.get(n, n)) for n in needed} - packages("base") == set()
+
+
+@pytest.mark.parametrize("name", [n for n in FILES if n != "bench"])
+def test_what_builds_is_where_something_is_built(name):
+    """rvkernels is built once for a Python; the compilers are big."""
+    builds = name == "base" or not frameworks.shares_base(name)
+    tools = {"cmake", "ninja", "pybind11", "scikit-build-core"}
+    assert tools & packages(name) == (tools if builds else set())
+    compiles = {"torch"}  # with `compile: true`
+    assert ("cxx-compiler" in packages(name)) == (builds or name in compiles)
 
 
 def test_another_python_means_an_environment_of_its_own():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,27 @@ def test_an_edit_of_what_a_stage_loads_by_name_reruns_it(tmp_path, monkeypatch, 
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"\n" * path.as_posix().endswith(file))
     monkeypatch.setattr(study_module, "code_digest", code_digest.__wrapped__)
     assert (study.settings_file(str(tmp_path), (stage,), **job) != before) is reruns
+
+
+def test_the_code_digest_of_a_checkout_is_that_of_its_sources(tmp_path):
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "rvkernels", checkout / "rvkernels", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (checkout / "cpp/ops").mkdir(parents=True)
+    for name in ("cpp/ops/a.cpp", "CMakeLists.txt"):
+        (checkout / name).write_text("one")
+
+    def digests():
+        study_module._compiled_from.cache_clear()
+        code_digest.cache_clear()
+        return [code_digest(f"rvkernels.{name}", sources=checkout) for name in ("chip", "timing")]
+
+    before = digests()
+    for name in ("cpp/ops/a.cpp", "CMakeLists.txt", "rvkernels/split.py"):
+        (checkout / name).write_text((checkout / name).read_text() + "\n")
+        after = digests()
+        assert before[0] != after[0], name
+        assert before[1] == after[1], "timing imports no kernel and no split"
+        before = after
 
 
 def test_check_prints_one_line_and_returns_2(tmp_path, capsys):

@@ -1,4 +1,5 @@
 import os
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,9 +9,24 @@ from snakemake.settings.types import DeploymentMethod
 from rvkernels import environment
 from rvkernels.study import Study
 
+CHECKOUT = Path(workflow.basedir).parent
+sys.path.append(str(CHECKOUT / "envs"))
+from frameworks import shares_base
+
+# With conda a rule runs the rvkernels that package.smk builds from the checkout. Without, it runs the rvk beside snakemake,
+# which goes on in the framework's own environment where there is one (rvkernels/environment.py).
+CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+RVK = (
+    "PYTHONPATH={input.package:q}${{PYTHONPATH:+:$PYTHONPATH}} exec python {input.package:q}/bin/rvk"
+    if CONDA
+    else "exec rvk"
+)
+
 try:
     STUDY = Study.resolve(
-        config, datasets=os.path.normpath(f"{workflow.basedir}/../config/datasets")
+        config,
+        datasets=CHECKOUT / "config/datasets",
+        sources=CHECKOUT if CONDA else None,
     )
 except (ValueError, FileNotFoundError) as error:
     raise WorkflowError(str(error)) from None
@@ -26,15 +42,6 @@ BASELINE = f"{RESULTS}/runs/{{experiment}}/baseline/logistic/0"
 
 STUDY.tell_jobs()
 
-# With conda a rule runs the rvk that package.smk builds for its environment. Without, it runs the one beside snakemake,
-# which goes on in the framework's own environment where there is one (rvkernels/environment.py).
-CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-RVK = (
-    "PYTHONPATH={input.package:q}${{PYTHONPATH:+:$PYTHONPATH}} exec {input.package:q}/bin/rvk"
-    if CONDA
-    else "exec rvk"
-)
-
 
 wildcard_constraints:
     experiment="[a-z0-9_]+",
@@ -43,6 +50,7 @@ wildcard_constraints:
     seed="[0-9]+",
     batch="[0-9]+",
     round="[0-9]+",
+    environment="[a-z0-9_]+",
 
 
 def settings(*stages):
@@ -62,21 +70,26 @@ def require_frameworks():
         raise WorkflowError(str(error)) from None
 
 
-def package(name):
-    """An input: the build of rvkernels for the environment of this name, none without conda.
+def package(environment):
+    """An input function: the rvkernels of an environment, none without conda.
 
-    Which jobs an edit of the code concerns is told by their settings file, not by the time of the build.
+    It is built once for all environments of one Python. Which jobs an edit of the code concerns is told by their
+    settings file, not by the time of the build.
     """
-    return ancient(f"build/conda/{name}") if CONDA else []
+
+    def of(wildcards):
+        name = environment.format(**wildcards)
+        return ancient(f"build/conda/{'base' if shares_base(name) else name}")
+
+    return of if CONDA else []
 
 
 def package_sources(wildcards):
-    checkout = Path(workflow.basedir).parent
-    project = tomllib.loads((checkout / "pyproject.toml").read_text())
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     return [
         str(path)
         for pattern in project["tool"]["rvkernels"]["sources"]
-        for path in checkout.glob(pattern)
+        for path in CHECKOUT.glob(pattern)
     ]
 
 

@@ -1,5 +1,6 @@
-# With --use-conda: the checkout, built for one of the environments of envs/. Its sources are inputs, so that an edit of a C++
-# file builds anew, which neither a post-deploy script nor a requirement in the environment's file would.
+# With --use-conda: a wheel of the checkout, built and unpacked where jobs find it by PYTHONPATH. Its sources are inputs, so that
+# an edit of a C++ file builds anew, which neither a post-deploy script nor a requirement in an environment's file would; what
+# CMake made is kept beside it, so that only what changed is compiled.
 rule package:
     input:
         package_sources,
@@ -11,7 +12,8 @@ rule package:
         "../../envs/{environment}.yaml"
     threads: workflow.cores or 1
     params:
-        checkout=os.path.dirname(workflow.basedir),
+        checkout=CHECKOUT,
+        cmake=os.path.abspath("build/conda/cmake-{environment}"),
     shell:
-        "python -m pip install --no-build-isolation --no-deps --target {output.package:q}"
-        " -C build-dir={resources.tmpdir:q}/rvkernels-{wildcards.environment} {params.checkout:q} > {log:q} 2>&1"
+        "CMAKE_BUILD_PARALLEL_LEVEL={threads} python -m pip install --no-build-isolation --no-deps"
+        " --target {output.package:q} -C build-dir={params.cmake:q} {params.checkout:q} > {log:q} 2>&1"
