@@ -22,8 +22,9 @@ import jinja2
 import pandas as pd
 import yaml
 
-from rvkernels import findings
+from rvkernels import findings, registry
 from rvkernels.compare import BASELINE
+from rvkernels.divergence import FIRST
 from rvkernels.figures import metric_name, scientific
 from rvkernels.files import atomic, read_json
 from rvkernels.results import Results
@@ -51,16 +52,17 @@ def blog(folder: str | Path, study: dict, datasets: dict[str, str], figures: str
     Raises FileNotFoundError or ValueError when a stage's output is missing or unreadable.
     """
     results = Results(folder, study, datasets)
-    known = {f["name"]: f for f in read_json(Path(figures) / "figures.json")}
+    known = read_json(Path(figures) / "figures.json")
     numbers = Numbers()
     shown: list[dict] = []
 
-    def figure(name: str) -> str:
-        """The figure as kramdown; nothing when the study has none of this name."""
-        if name not in known:
-            return ""
-        shown.append(known[name])
-        return _figure(known[name])
+    def figure(kind: str, experiment: str | None = None) -> str:
+        """The figures that rvkernels/figures/<kind>.py drew (of this experiment) as kramdown; "" when there is none."""
+        if kind not in registry.names("figures"):
+            raise ValueError(f"post.md.j2: no figure {kind!r}; {registry.suggest(kind, registry.names('figures'))}")
+        found = [one for one in known if one["kind"] == kind and one["experiment"] == experiment]
+        shown.extend(found)
+        return "\n".join(_figure(one, (Path(figures) / f"{one['name']}.txt").read_text().strip()) for one in found)
 
     text = _post(results, numbers, figure)
     with atomic(out) as temporary:
@@ -124,14 +126,14 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]{}|<>$])", r"\\\1", text)
 
 
-def _figure(one: dict) -> str:
+def _figure(one: dict, caption: str) -> str:
     """Picture and caption with kramdown's attribute lists; the PNG has twice the pixels."""
     suffix = "png" if one["kind"] in PHOTOGRAPHS else "svg"
     alt = markdown(one["alt"].replace("\n", " "))
     title = html.escape(one["title"], quote=True)
     return (
         f'![{alt}]({one["name"]}.{suffix}){{: width="700" title="{title}" }}\n{{: .figure #figure-{one["name"]} }}\n\n'
-        f"{markdown(one['caption'])} ([SVG]({one['name']}.svg), [PNG]({one['name']}.png))\n{{: .caption }}\n"
+        f"{markdown(caption)} ([SVG]({one['name']}.svg), [PNG]({one['name']}.png))\n{{: .caption }}\n"
     )
 
 
@@ -317,11 +319,11 @@ def _drift(results: Results, n: Numbers) -> dict[str, str] | None:
     apart = results.divergence[~results.divergence.control.astype(bool)]
     if apart.empty:
         return None
-    first, end = apart.first_20.max(), apart.end.max()
+    first, end, steps = apart.first_20.max(), apart.end.max(), min(FIRST, apart.steps.max())
     return {
         "first": n(scientific(first), first, "tables/divergence.csv: largest first_20"),
         "end": n(f"{100 * end:.2g}", 100 * end, "tables/divergence.csv: largest end, in percent"),
-        "steps": n("20", 20, "tables/divergence.csv: first_20"),
+        "steps": n(str(steps), steps, "tables/divergence.csv: steps of the first 20"),
     }
 
 

@@ -150,6 +150,10 @@ def scope(results: Results) -> str:
     return f"{named}, in {listing(frameworks)}, on {listing(titles)}."
 
 
+# What has to be equal for times to be those of the frameworks, as rvkernels.compare names it.
+CONDITIONS = ("precision", "compilation", "threads", "device", "machine")
+
+
 def _fastest(results: Results) -> Answer:
     """Whose steps are shortest, how much longer the others' are, and how much of that may be chance."""
     question = "Which framework is fastest?"
@@ -186,7 +190,10 @@ def _fastest(results: Results) -> Answer:
         if len(known)
         else "With one seed it is not known what of this is chance."
     )
-    return Answer(question, f"{leader}{where}", f"A training step takes {times}. {chance}")
+    unequal = results.equal[~results.equal.equal.astype(bool)].what.unique()
+    differing = [what for what in CONDITIONS if what in unequal]
+    apart = f" The frameworks did not run alike: {listing(differing)} differ." if differing else ""
+    return Answer(question, f"{leader}{where}", f"A training step takes {times}. {chance}{apart}")
 
 
 def _in_order(results: Results, names: Iterable[str]) -> list[str]:
@@ -228,8 +235,8 @@ def _cost(results: Results) -> Answer:
     return Answer(
         "What does it cost?",
         f"{ends} minutes a training",
-        f"A training takes {ends} minutes{named} and at most {_ends(memory)} MiB of memory. All runs together trained "
-        f"for {total} minutes on {where}.",
+        f"A training takes {ends} minutes{named} and {_ends(memory)} MiB of memory at its peak (medians over seeds). "
+        f"All runs together trained for {total} minutes on {where}.",
     )
 
 
@@ -307,8 +314,9 @@ def _drift(results: Results) -> str:
     apart = results.divergence[~results.divergence.control.astype(bool)]
     if apart.empty:
         return ""
+    first = min(FIRST, apart.steps.max())
     text = (
-        f"From the same weights and batches, the losses of the first {FIRST} steps differ by at most "
+        f"From the same weights and batches, the losses of the first {first} steps differ by at most "
         f"{scientific(apart.first_20.max())} between frameworks, relative to {apart.against.iloc[0]}, which is "
         f"{_bound(apart.within_first_20)} of {FIRST_BOUND:g}."
     )
@@ -316,9 +324,9 @@ def _drift(results: Results) -> str:
     if measured.empty:
         return text
     return (
-        f"{text} Over {LONG} steps they drift apart by at most {measured.times_control.max():.2g} times what another "
-        f"order of summation does in one framework, which is {_bound(measured.within_control)} of {CONTROL_FACTOR:g} "
-        "times."
+        f"{text} Over {min(LONG, measured.steps.max())} steps they drift apart by at most "
+        f"{measured.times_control.max():.2g} times what another order of summation does in one framework with the same "
+        f"seed, which is {_bound(measured.within_control)} of {CONTROL_FACTOR:g} times."
     )
 
 
@@ -503,8 +511,9 @@ def divergence_table(results: Results) -> Table:
         "Divergence of the losses",
         "Relative difference of the loss of a step to that of the study's first framework, which began with the same "
         "weights and saw the same batches; the largest over seeds. The control is the first framework itself with "
-        f"another number of threads, and with that another order of summation. Bounds: {FIRST_BOUND:g} in the first "
-        f"{FIRST} steps, and {CONTROL_FACTOR:g} times the control over {LONG}.",
+        f"another number of threads, and with that another order of summation; where it ran with one seed only, "
+        f"multiples of it are of that seed. Bounds: {FIRST_BOUND:g} in the first {FIRST} steps, and {CONTROL_FACTOR:g} "
+        f"times the control over {LONG}; shorter runs count as far as they go.",
         {
             "what": ("experiment · model", ""),
             "framework": ("framework", ""),
@@ -746,7 +755,7 @@ def data_table(results: Results) -> Table:
 
 
 def published_table(results: Results, name: str) -> Table | None:
-    """Published results beside the study's best model of the experiment; None without any."""
+    """Published results beside every model and framework of the study; None without any."""
     experiment = results.experiments[name]
     published = experiment.description.get("published", [])
     if not published:
@@ -754,7 +763,7 @@ def published_table(results: Results, name: str) -> Table | None:
     rows = [
         {
             "what": words(p["what"]),
-            "metric": words(p["metric"]),
+            "metric": words(metric_name(p["metric"])),
             "value": (f"{p['value']:g}", p["value"]),
             "source": words(p["source"]),
         }
@@ -766,7 +775,7 @@ def published_table(results: Results, name: str) -> Table | None:
         rows.append(
             {
                 "what": words(f"{row.model} in {row.framework}"),
-                "metric": words(metric),
+                "metric": words(metric_name(metric)),
                 "value": span(row.mean, row.low, row.high),
                 "source": words("this study"),
             }

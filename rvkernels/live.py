@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import functools
 import os
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ import psutil
 from rvkernels import workflow_log
 from rvkernels.files import read_json
 from rvkernels.progress import birth, boot
+from rvkernels.record import output_of
 from rvkernels.study import Study, load
 from rvkernels.workflow_log import Job, WorkflowLog
 
@@ -283,8 +282,9 @@ class Watcher:
     ) -> tuple[float | None, bool]:
         """Seconds until all is done, and whether some of it is not known: from jobs like those that are left."""
         took = [(job.rule, job.wildcards, job.ended - job.started) for job in _finished(log)]
+        timed = [wildcards for rule, wildcards, _ in took if rule == "train"]
         for t in trainings:
-            if t.state == "done":
+            if t.state == "done" and _wildcards(t) not in timed:
                 rows = _rows(self.folder / "runs" / t.experiment / t.model / t.framework / str(t.seed) / "log.csv")
                 took.append(("train", _wildcards(t), sum(row["train_seconds"] + row["val_seconds"] for row in rows)))
         left: list[tuple[str, float | None]] = []
@@ -421,12 +421,9 @@ def _last_line(path: Path) -> str:
 
 def _gpus() -> list[dict]:
     """name, share (busy), memory_used_mb and memory_mb of every GPU that nvidia-smi tells of."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    command = ["nvidia-smi", f"--query-gpu={GPU_QUERY}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    told = output_of(["nvidia-smi", f"--query-gpu={GPU_QUERY}", "--format=csv,noheader,nounits"])
     found = []
-    for line in done.stdout.splitlines() if done.returncode == 0 else []:
+    for line in (told or "").splitlines():
         name, share, used, total = (part.strip() for part in line.split(","))
         numbers = [float(n) if n.replace(".", "", 1).isdigit() else None for n in (share, used, total)]
         busy = None if numbers[0] is None else numbers[0] / 100

@@ -66,6 +66,8 @@ THREAD_VARIABLES = (
     "TF_NUM_INTEROP_THREADS",
     "TF_NUM_INTRAOP_THREADS",
 )
+# What tells of the machine or the checkout is given up after so long.
+PATIENCE_SECONDS = 20.0
 
 
 def utc_now() -> str:
@@ -99,14 +101,14 @@ def _cpu_model() -> str:
             if key.strip() in ("model name", "Model", "cpu model") and value.strip():
                 return value.strip()
     if sys.platform == "darwin":
-        return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
+        return output_of(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.machine()
     return platform.processor() or platform.machine()
 
 
-def _output(command: list[str]) -> str | None:
-    """Standard output of `command`; None when it is not installed, fails or takes over 20 seconds."""
+def output_of(command: list[str]) -> str | None:
+    """Standard output of `command`; None when it is not installed, fails or takes over PATIENCE_SECONDS."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
     except (FileNotFoundError, PermissionError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip()
@@ -123,7 +125,7 @@ def machine() -> dict[str, object]:
         "usable_cores": usable,
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
     }
-    lines = _output(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"])
+    lines = output_of(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"])
     if lines:
         gpus = [[part.strip() for part in line.split(",")] for line in lines.splitlines()]
         found["gpus"] = [{"name": g[0], "memory_mb": g[1], "driver": g[2]} for g in gpus if len(g) == 3]
@@ -135,9 +137,9 @@ def _commit(package: Path) -> dict[str, object]:
     # Only a checkout that tracks this very file tells which commit runs: a virtual environment may lie inside the
     # checkout of something else.
     git = ["git", "-C", str(package)]
-    if _output([*git, "ls-files", "--error-unmatch", "__init__.py"]) is not None:
-        changes = _output([*git, "status", "--porcelain", "--untracked-files=no"])
-        return {"commit": _output([*git, "rev-parse", "HEAD"]), "dirty": bool(changes)}
+    if output_of([*git, "ls-files", "--error-unmatch", "__init__.py"]) is not None:
+        changes = output_of([*git, "status", "--porcelain", "--untracked-files=no"])
+        return {"commit": output_of([*git, "rev-parse", "HEAD"]), "dirty": bool(changes)}
     built = package / "commit.txt"
     commit, _, dirty = (built.read_text().strip() if built.is_file() else "").partition("-")
     return {"commit": commit, "dirty": bool(dirty)} if commit else {}

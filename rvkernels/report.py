@@ -186,7 +186,7 @@ def _contents(results: Results, parts: dict) -> list[tuple[str, str]]:
         ("frameworks", "Between frameworks", parts["pairs"]),
         ("time", "Time", True),
         ("kernels", "Kernels", parts["kernels"]),
-        *((name, name.capitalize(), True) for name in results.experiments),
+        *((f"experiment-{name}", name.capitalize(), True) for name in results.experiments),
         ("more", "More figures", parts["more"]),
         ("fairness", "Fairness", parts["fairness"]),
         ("repeat", "Repeat it", True),

@@ -232,7 +232,8 @@ def drop(results: Results) -> Found:
         runs = results.runs_of(name)
         metric = runs.primary.iloc[0]
         column = f"val_{metric}"
-        if column not in runs or experiment.settings["train"]["metric"] != metric:
+        # Boxes are validated chip by chip and tested in whole scenes, which is another average precision.
+        if experiment.task == "detection" or column not in runs or experiment.settings["train"]["metric"] != metric:
             continue
         means = runs.groupby(["model", "framework"], sort=False)[[column, metric]].mean().dropna()
         for (model, framework), row in means.iterrows():

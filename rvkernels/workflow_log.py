@@ -49,12 +49,16 @@ class WorkflowLog:
 
 def find(directory: Path, study: str) -> Path | None:
     """The newest log below `directory` (snakemake's working directory) with a job of results/<study>/."""
-    # Of a job: a dry run, or one that only makes a report, leaves a log, too.
-    mark = f"\n    log: results/{study}/"
     for path in sorted(directory.glob(".snakemake/log/*.snakemake.log"), reverse=True):
-        if mark in _text(path, path.stat().st_mtime_ns):
+        if _has_job(path, path.stat().st_mtime_ns, study):
             return path
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_job(path: Path, changed: int, study: str) -> bool:
+    """Whether it is of a job of the study: a dry run, or one that only makes a report, leaves a log, too."""
+    return f"\n    log: results/{study}/" in _text(path, changed)
 
 
 def silent(directory: Path) -> Path | None:
@@ -108,7 +112,7 @@ def _named_time(path: Path) -> float:
     return time.mktime(time.strptime(path.name.partition(".")[0], "%Y-%m-%dT%H%M%S"))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1)
 def _text(path: Path, changed: int) -> str:
-    """The file's text; `changed` is its time, so that a file that has not moved is not read again."""
+    """The text of the last file that was asked for, which `changed`, its time, tells from what it was before."""
     return path.read_text(errors="replace")

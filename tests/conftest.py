@@ -231,6 +231,7 @@ def _make_study(
     figures: Sequence[str] = (),
     weight_identical: bool = True,
     bench: str | bool = False,
+    experiment: str = "ground",
 ) -> tuple:
     """A study of two frameworks with made-up runs and its report: the results and the page."""
     # The tests of a framework with its own environment have this file too, but nothing of the report.
@@ -244,7 +245,7 @@ def _make_study(
     for seed in range(seeds):
         for framework, factor, more, drift in (("torch", 1.0, 0.0, 0.0), ("caffe2", 2.0, better, 0.015)):
             folder = _write_run(root,
-                "ground", "unet", framework, seed, 0.7 + 0.1 * seed + more * (1 + seed),
+                experiment, "unet", framework, seed, 0.7 + 0.1 * seed + more * (1 + seed),
                 losses=2.0 * np.exp(-steps / 100) * (1 + np.where(steps < 20, 1e-5, drift) * bool(drift)),
                 validation=[0.5, 0.6 if framework == "torch" or seed == 0 else 0.55],
                 identity={} if weight_identical else {"weights": f"made by {framework}"},
@@ -260,12 +261,13 @@ def _make_study(
     if control is not None:  # the first framework and seed again
         losses = 2.0 * np.exp(-steps / 100) * (1 + control)
         _write_run(root, "aside", "unet", "torch", 0, 0.7, losses=losses, record={"threads": 1}).rename(
-            root / "runs/ground/unet/torch/0/control"
+            root / f"runs/{experiment}/unet/torch/0/control"
         )
-    _write_run(root, "ground", "baseline", "logistic", 0, 0.5)
+    _write_run(root, experiment, "baseline", "logistic", 0, 0.5)
     settings = {**_STUDY, "seeds": list(range(seeds)), "bench": bench}
+    settings["experiments"] = {experiment: _STUDY["experiments"]["ground"]}
     compare(root / "runs", root / "tables", settings)
-    datasets = {"ground": str(_DATASET)}
+    datasets = {experiment: str(_DATASET)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
         report(root, settings, datasets, root / "figures", root / "report.html")

@@ -15,6 +15,7 @@ import yaml
 from rvkernels import registry, surprises
 from rvkernels.blog import blog, markdown
 from rvkernels.compare import compare
+from rvkernels.files import read_json, write_json
 from rvkernels.report import report
 from rvkernels.results import Results
 
@@ -27,10 +28,6 @@ def post(made_run, tmp_path, monkeypatch, request):
     """A function that makes a study and its post, and returns the folder, the front matter and the body."""
 
     def make(frameworks=("torch", "caffe2"), seeds=(0, 1), title="Made up", base=0.5):
-        kept = ["quality", "time"]
-        monkeypatch.setattr(
-            registry, "names", lambda kind, names=registry.names: kept if kind == "figures" else names(kind)
-        )
         steps = np.arange(60)
         for seed in seeds:
             for i, framework in enumerate(frameworks):
@@ -57,9 +54,13 @@ def post(made_run, tmp_path, monkeypatch, request):
         }  # fmt: skip
         datasets = {"ground_cover": str(request.config.rootpath / DATASET)}
         compare(tmp_path / "runs", tmp_path / "tables", study)
-        report(tmp_path, study, datasets, tmp_path / "figures", tmp_path / "report.html")
+        kept, names = ["quality", "time"], registry.names
+        with monkeypatch.context() as patch:  # the other figures show chips and scenes
+            patch.setattr(registry, "names", lambda kind: kept if kind == "figures" else names(kind))
+            report(tmp_path, study, datasets, tmp_path / "figures", tmp_path / "report.html")
         blog(tmp_path, study, datasets, tmp_path / "figures", tmp_path / "blog")
         _, front, body = (tmp_path / "blog/post.md").read_text().split("---\n", 2)
+        make.datasets = datasets
         return tmp_path / "blog", yaml.safe_load(front), body, Results(tmp_path, study, datasets)
 
     return make
@@ -149,6 +150,30 @@ def test_surprises_are_found_in_the_tables(post):
     assert "0.0030" in found["seeds"].found
     assert markdown(said) in body
     assert list(found.values()) == sorted(found.values(), key=lambda s: -s.excess)
+
+
+def test_figures_are_those_of_a_kind_and_an_experiment(post, monkeypatch):
+    folder, _, _, results = post()
+    figures = folder.parent / "figures"
+    known = read_json(figures / "figures.json")
+    for name, experiment in (("maps_unet_ground_cover", "ground_cover"), ("maps_cover", "cover")):
+        known.append(
+            {"kind": "maps", "name": name, "experiment": experiment, "title": "Maps", "alt": f"of {experiment}"}
+        )
+        for suffix in ("svg", "png", "txt"):
+            shutil.copyfile(figures / f"quality.{suffix}", figures / f"{name}.{suffix}")
+    write_json(figures / "figures.json", known)
+    arguments = (folder.parent, results.study, post.datasets, figures, folder)
+    blog(*arguments)
+    body = (folder / "post.md").read_text()
+    assert "![of ground\\_cover](maps_unet_ground_cover.png)" in body
+    assert "maps_cover" not in body
+    template = folder.parent / "template"
+    template.mkdir()
+    (template / "post.md.j2").write_text('{{ figure("qualitty") }}')
+    monkeypatch.setattr("rvkernels.blog.TEMPLATE", template)
+    with pytest.raises(ValueError, match=r"no figure 'qualitty'.*Did you mean 'quality'"):
+        blog(*arguments)
 
 
 def test_text_is_not_taken_for_markup():

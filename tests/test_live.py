@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rvkernels import workflow_log
+from rvkernels import record, workflow_log
 from rvkernels.files import write_json
 from rvkernels.live import Watcher, _gpus
 from rvkernels.progress import Status, birth, boot
@@ -220,6 +220,29 @@ Finished jobid: 90 (Rule: predict)
     assert state.left_s == pytest.approx(203.5)
     assert state.left_least
     assert "at least 3 min 2" in shown(state)
+
+
+def test_a_training_of_this_run_counts_once(smoke):
+    """One that the log says took 100 s, beside an earlier one whose epochs took 10: the next takes their mean."""
+    one = watcher()
+    write_outputs(one)
+    runs = [Path("results/smoke/runs") / run for run in ("landcover/unet", "cells/cnn", "objects/detector")]
+    for run in runs[:2]:
+        write_training(run / "torch/0", epochs=2)
+    (runs[2] / "torch/0/record.json").unlink()
+    write_status(runs[2] / "torch/0", os.getpid(), birth(os.getpid()), steps_per_s=None)
+    trained = """[Sun Nov 22 12:52:00 2026]
+localrule train:
+    log: results/smoke/logs/cells/train/cnn/torch/0.log
+    jobid: 90
+    wildcards: experiment=cells, model=cnn, framework=torch, seed=0
+[Sun Nov 22 12:53:40 2026]
+Finished jobid: 90 (Rule: train)
+"""
+    head = LOG[: LOG.index("[Sun")].replace("fetch           3\nsplit           3\n", "")
+    write_log(head.replace("train           3", "train           2") + trained)
+    state = one.look()
+    assert state.left_s == pytest.approx((100 + 10) / 2)
 
 
 def test_a_killed_study(smoke):
@@ -442,6 +465,15 @@ def test_gpus_are_those_that_nvidia_smi_tells_of(tmp_path, monkeypatch):
         {"name": "NVIDIA H200", "share": 0.97, "memory_used_mb": 1024.0, "memory_mb": 143771.0},
         {"name": "Other", "share": None, "memory_used_mb": 10.0, "memory_mb": 20.0},
     ]
+
+
+@pytest.mark.parametrize("script", ["echo 'NVIDIA H200, 97, 1024, 143771'; exit 9", "exec sleep 60"])
+def test_a_tool_that_fails_or_hangs_tells_of_no_gpu(tmp_path, monkeypatch, script):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(record, "PATIENCE_SECONDS", 0.5)
+    assert _gpus() == []
 
 
 @pytest.mark.parametrize(("path", "headers", "code"), [("state", {"Host": "elsewhere.example"}, 403), ("x", {}, 404)])

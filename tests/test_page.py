@@ -328,6 +328,22 @@ def test_a_theme_is_chosen_and_remembered(opened):
     assert page.evaluate(paper) == dark
 
 
+def test_a_page_that_may_keep_nothing_has_a_theme(opened, made):
+    """In a frame where the browser refuses to keep a choice, as in Snakemake's report."""
+    (made[0].folder / "frame.html").write_text('<iframe sandbox="allow-scripts" src="report.html"></iframe>')
+    page = opened(scheme="light")
+    page.goto((made[0].folder / "frame.html").as_uri())
+    frame = page.frames[1]
+    assert (
+        frame.evaluate("(() => { try { return Boolean(localStorage); } catch { return 'refused'; } })()") == "refused"
+    )
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = frame.evaluate(paper)
+    frame.locator(".theme select").select_option("dark")
+    assert frame.evaluate(paper) != light
+    assert frame.evaluate("charts.options().tooltip.theme") == "dark"
+
+
 def test_the_table_is_sorted_and_filtered(opened):
     page = opened()
     rows = page.locator("#table-results-table tbody tr")
@@ -349,13 +365,14 @@ def test_the_table_is_sorted_and_filtered(opened):
     assert [row.is_visible() for row in rows.all()].count(True) == 1
 
 
-def test_a_framework_is_hidden_in_a_chart(opened):
+@pytest.mark.parametrize(("figure", "name"), [("steps", "caffe2"), ("kernels", "all cores")])
+def test_what_has_a_colour_is_hidden_in_a_chart(opened, figure, name):
     page = opened()
     start_charts(page)
-    figure = page.locator("#figure-steps")
+    figure = page.locator(f"#figure-{figure}")
     canvas = figure.locator("canvas").first
     before = canvas.evaluate("(c) => c.toDataURL()")
-    button = figure.get_by_role("button", name="caffe2")
+    button = figure.get_by_role("button", name=name, exact=True)
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
     page.wait_for_function("([c, before]) => c.toDataURL() !== before", arg=[canvas.element_handle(), before])

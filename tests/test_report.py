@@ -45,16 +45,25 @@ def test_the_page_answers_with_the_numbers_of_the_tables(study):
     assert "Equivalence of quality within ±0.02 mIoU is shown for 1 of 1 pairs" in text
     assert "Compared with torch, a training step takes 2.00 times as long in caffe2." in text
     assert "differ by at most 1.0 × 10⁻⁵ between frameworks, relative to torch, which is within the bound" in text
-    assert "at most 1.5 times what another order of summation does in one framework, which is within the bound" in text
+    assert "at most 1.5 times what another order of summation does in one framework with the same seed" in text
     assert "equivalent within ±0.02 (p = 0.019)" in text  # mean 0.003, error 0.001: atan(17)
     assert "2.00 (2.00 to 2.00)" in text
     assert "1 of 2 runs never reach it" in text
     assert "significant" not in text
 
 
+def test_times_of_frameworks_that_did_not_run_alike_are_marked(study):
+    results, page = study()
+    assert "did not run alike" not in plain(page)
+    threads = results.equal.what.isin(["threads", "steps"])
+    results.equal = results.equal.assign(equal=~threads)
+    assert findings.answers(results)[0].sentence.endswith(" The frameworks did not run alike: threads differ.")
+
+
 def test_beyond_the_bounds_is_said(study):
     text = plain(study(control=0.005, better=0.03)[1])
-    assert "at most 3 times what another order of summation does in one framework, which is beyond the bound" in text
+    assert "at most 3 times what another order of summation does" in text
+    assert "with the same seed, which is beyond the bound of 2 times" in text
     assert "is shown for 0 of 1 pairs" in text
     assert "not shown within ±0.02" in text
 
@@ -111,8 +120,9 @@ def test_the_caption_has_the_largest_divergence(study):
     assert "torch to itself with 1 instead of 2 threads" in text
 
 
-def test_the_page_is_whole_and_asks_for_nothing(study):
-    page = study(figures=["quality", "steps"])[1]
+@pytest.mark.parametrize("experiment", ["ground", "time"])
+def test_the_page_is_whole_and_asks_for_nothing(study, experiment):
+    page = study(figures=["quality", "steps"], experiment=experiment)[1]
     assert len(re.findall(r'id="([^"]+)"', page)) == len(set(re.findall(r'id="([^"]+)"', page)))
     assert not re.search(r'(src|href)="(https?:)?//', page)
 

@@ -2,7 +2,8 @@
 
 rvkernels/charts/<name>.py has `charts(table) -> Iterator[Chart]` for the figures of rvkernels/figures/<name>.py, and
 `rows(table)` where the page is not to carry the whole table; a figure without such a file is shown as it was drawn. A
-chart is data, a specification of Vega-Lite; the page gives it colours of the theme and buttons that hide frameworks.
+chart is data, a specification of Vega-Lite; the page gives it colours of the theme and buttons that hide
+what has a colour, frameworks as a rule.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from rvkernels import registry
 from rvkernels.figures import FRAMEWORKS, GRAY, Figure
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-SHOWN = {"filter": "indexof(hidden, datum.framework) < 0"}
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ class Chart:
     height   pixels of the plot
     layers   marks with their encodings, drawn over each other
     rows     a condition on the table's rows, in Vega's expressions
+    hides    the column whose values the page has buttons to hide, those of the first layer's colours
     """
 
     title: str
     height: float
     layers: list[dict]
     rows: str = "true"
+    hides: str = "framework"
 
     def specification(self) -> dict:
         """For Vega-Lite, without the data."""
@@ -44,7 +46,7 @@ class Chart:
             "width": "container",
             "height": self.height,
             "params": [{"name": "hidden", "value": []}],
-            "transform": [{"filter": self.rows}, SHOWN],
+            "transform": [{"filter": self.rows}, {"filter": f"indexof(hidden, datum.{self.hides}) < 0"}],
             "layer": self.layers,
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from rvkernels.charts import Chart, hover, number
@@ -11,34 +12,32 @@ from rvkernels.figures.kernels import COLORS, OTHER
 
 
 def charts(table: pd.DataFrame) -> Iterator[Chart]:
-    threads = sorted(set(table.threads.tolist()), key=lambda count: (count == 0, count))
-    names = ["all cores" if count == 0 else f"{count} thread{'s' * (count > 1)}" for count in threads]
-    columns = ["kernel", "case", "peer", "ratio_to_fastest_peer", "ratio_to_floor", "ours_s", "peer_s", "floor_s"]
+    cores = table.drop_duplicates("cores").sort_values("threads", key=lambda counts: counts.replace(0, np.inf))
+    names = list(cores.cores)
     encoding = {
         "y": {"field": "line", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}},
         "yOffset": {"field": "cores", "sort": names},
         "color": {
             "field": "cores",
-            "scale": {"domain": names, "range": [COLORS.get(count, OTHER) for count in threads]},
-            "legend": {"orient": "top", "title": None},
+            "scale": {"domain": names, "range": [COLORS.get(count, OTHER) for count in cores.threads]},
+            "legend": None,
         },
-        "tooltip": [{"field": "cores", "type": "nominal", "title": "threads"}, *hover(table, columns)],
+        "tooltip": hover(table, table.columns.drop("threads")),
     }
-    threads_named = "datum.threads == 0 ? 'all cores' : datum.threads == 1 ? '1 thread' : datum.threads + ' threads'"
     ratio = number("ratio_to_fastest_peer", "times as fast as the fastest peer", scale={"type": "log"})
     yield Chart(
         "",
-        (12 * len(threads) + 4) * len(table.groupby(["kernel", "case"])),
+        (12 * len(names) + 4) * len(table.groupby(["kernel", "case"])),
         [
             {
                 "transform": [
                     {"filter": "isValid(datum.ratio_to_fastest_peer)"},
                     {"calculate": "datum.kernel + ', ' + datum.case", "as": "line"},
-                    {"calculate": threads_named, "as": "cores"},
                 ],
                 "mark": {"type": "bar"},
                 "encoding": {**encoding, "x": ratio, "x2": {"datum": 1}},
             },
             {"data": {"values": [{}]}, "mark": {"type": "rule"}, "encoding": {"x": {"datum": 1}}},
         ],
+        hides="cores",
     )

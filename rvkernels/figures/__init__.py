@@ -82,6 +82,7 @@ class Selection:
     framed     False: a panel of pictures, which fills the width and has no axes
     views      pictures of the same place, per place: a page shows them beside each other and zooms them together
     classes    names and colours of the classes in them
+    experiment  of which it is, where the section does not say so
     """
 
     name: str
@@ -94,6 +95,7 @@ class Selection:
     framed: bool = True
     views: Sequence[Sequence[Any]] = ()
     classes: tuple[list[str], np.ndarray] | None = None
+    experiment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Figure:
     draw      makes it, this many inches wide; None when it is written and done
     table     the numbers behind it
     views     as in Selection, as are classes
+    experiment  of which it is; None: of all
     """
 
     kind: str
@@ -121,10 +124,11 @@ class Figure:
     table: pd.DataFrame = field(repr=False)
     views: Sequence[Sequence[Any]] = field(default=(), repr=False)
     classes: tuple[list[str], np.ndarray] | None = None
+    experiment: str | None = None
 
-    def words(self) -> dict[str, str]:
-        """What is said of it, as figures.json has it."""
-        return {key: getattr(self, key) for key in ("kind", "name", "section", "title", "caption", "alt")}
+    def words(self) -> dict[str, str | None]:
+        """What figures.json says of it; <name>.txt has the caption."""
+        return {key: getattr(self, key) for key in ("kind", "name", "experiment", "title", "alt")}
 
 
 def figures(name: str, results: Results) -> Iterator[Figure]:
@@ -142,6 +146,7 @@ def figures(name: str, results: Results) -> Iterator[Figure]:
             table=selection.tables["table"],
             views=selection.views,
             classes=selection.classes,
+            experiment=selection.section if selection.section in results.experiments else selection.experiment,
         )
 
 

@@ -30,7 +30,7 @@ def select(results: Results) -> Iterator[Selection]:
         ]  # fmt: skip
         yield Selection(
             f"divergence_{name}", "Divergence", f"Drift of the losses: {name}",
-            {"table": table, "summary": summary}, panels, abreast=(2, 1),
+            {"table": table, "summary": summary}, panels, abreast=(2, 1), experiment=name,
         )  # fmt: skip
 
 

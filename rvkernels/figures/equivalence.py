@@ -59,10 +59,10 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
 
 
 def _shown(tables: Tables) -> str:
-    table = tables["table"]
-    if table.equivalent.isna().all():
+    tested = tables["table"].equivalent.dropna()
+    if tested.empty:
         return "With one seed there is no test."
-    return f"For {table.equivalent.sum()} of {len(table)} pairs equivalence is shown."
+    return f"For {tested.sum()} of {len(tested)} pairs equivalence is shown."
 
 
 def _inner(results: Results, table: pd.DataFrame) -> dict[str, list[float]]:

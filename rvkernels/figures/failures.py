@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
-from rvkernels import labels
 from rvkernels.figures import Panel, Selection, Tables, pages
-from rvkernels.figures._pictures import (
-    Picture,
-    abreast,
-    classes_picture,
-    draw_mosaic,
-    label_classes,
-    mosaic_height,
-    picture,
-)
-from rvkernels.ops import tile
-from rvkernels.predictions import Predictions, scene_file
+from rvkernels.figures._pictures import Picture, abreast, classes_picture, draw_mosaic, label_classes, mosaic_height
+from rvkernels.figures._scenes import boxes, found_classes, outlines, photo, true_classes
+from rvkernels.predictions import Predictions
 from rvkernels.results import Experiment, Results
+from rvkernels.scene import Region
 
 SHOWN = {"classification": 18, "segmentation": 6, "detection": 6}  # cells or windows
 COLUMNS = 6
@@ -93,51 +85,29 @@ def _first(tables: Tables) -> str:
     )
 
 
-def _window(w: dict) -> np.ndarray:
-    return np.array([[w["row"], w["col"], w["rows"], w["cols"]]], np.int64)
-
-
-def _image(experiment: Experiment, w: dict, title: str, boxes: tuple = ()) -> Picture:
-    pixels = tile.Raster(experiment.scenes[w["scene"]].images).read(_window(w))[0]
-    return Picture(picture(pixels, *experiment.stretch()), title, boxes, photo=True)
+def _region(w: dict) -> Region:
+    return Region(w["scene"], w["row"], w["col"], w["rows"], w["cols"], "test")
 
 
 def _cell(experiment: Experiment, folder: Path, w: dict) -> list[Picture]:
-    return [_image(experiment, w, f"{w['truth']}\n→ {w['prediction']} {w['score']:.2f}")]
+    return [photo(experiment, _region(w), f"{w['truth']}\n→ {w['prediction']} {w['score']:.2f}")]
 
 
 def _land(experiment: Experiment, folder: Path, w: dict) -> list[Picture]:
-    how, scene = experiment.settings["chip"], experiment.scenes[w["scene"]]
-    truth = labels.masks(
-        scene, _window(w), experiment.description["classes"],
-        background=how["background"], all_touched=how["all_touched"],
-    )[0]  # fmt: skip
-    found = tile.Raster(scene_file(folder, w["scene"], "") / "labels.tif").read(_window(w))[0, ..., 0]
+    region = _region(w)
     return [
-        _image(experiment, w, w["scene"]),
-        Picture(classes_picture(truth, experiment.colors), "truth"),
-        Picture(classes_picture(found, experiment.colors), f"{w['wrong']:.0%} wrong"),
+        photo(experiment, region, w["scene"]),
+        Picture(classes_picture(true_classes(experiment, region), experiment.colors), "truth"),
+        Picture(classes_picture(found_classes(folder, region), experiment.colors), f"{w['wrong']:.0%} wrong"),
     ]
 
 
 def _boxes(experiment: Experiment, folder: Path, w: dict) -> list[Picture]:
-    made, window = Predictions.read(folder), tuple(_window(w)[0].tolist())
-    features = labels.load_features(experiment.scenes[w["scene"]], experiment.description["classes"])
-    a = made.arrays
-    shown = (a["box_scene"] == made.scenes.index(w["scene"])) & (a["scores"] >= made.settings["score_show"])
-    truth, index = labels.boxes_in(features.boxes, window, min_share=0.5)
-    found, kept = labels.boxes_in(a["boxes"][shown], window, min_share=0.5)
-    colors = experiment.colors / 255
-    return [
-        _image(experiment, w, f"{w['scene']}\ntruth", _marked(truth, colors[features.class_ids[index]])),
-        _image(
-            experiment,
-            w,
-            f"{w['missed']} missed\n{w['false']} false",
-            _marked(found, colors[a["box_class"][shown][kept]]),
-        ),
-    ]
-
-
-def _marked(boxes: np.ndarray, colors: np.ndarray) -> tuple:
-    return tuple(zip(boxes, colors))
+    region = _region(w)
+    here = boxes(experiment, Predictions.read(folder), region)
+    wanted = ~here.ignored
+    image = photo(experiment, region, f"{w['scene']}\ntruth")
+    truth = outlines(experiment, region, here.truth[wanted], here.truth_class[wanted])
+    found = outlines(experiment, region, here.boxes, here.box_class)
+    title = f"{w['missed']} missed\n{w['false']} false"
+    return [dataclasses.replace(image, boxes=truth), dataclasses.replace(image, title=title, boxes=found)]

@@ -22,6 +22,8 @@ def select(results: Results) -> Iterator[Selection]:
     table = results.kernels[
         ["kernel", "case", "threads", "peer", "ratio_to_fastest_peer", "ratio_to_floor", "ours_s", "peer_s", "floor_s"]
     ]
+    cores = table.threads.map(lambda count: f"{count} thread{'s' * (count > 1)}" if count else "all cores")
+    table = table.assign(cores=cores)
     height = 0.7 + 0.22 * len(_lines(table))
     panels = [Panel({"table": table, "what": what}, height) for what in ("ratio", "floor")]
     title = "Kernels against the fastest alternatives"
@@ -68,9 +70,8 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
 
 def _draw_ratio(table: pd.DataFrame, y: np.ndarray, i: int, count: int, ax: plt.Axes) -> None:
     ratio = table.ratio_to_fastest_peer.to_numpy(float)
-    number = int(table.threads.iloc[0])
-    label = "all cores" if number == 0 else f"{number} thread{'s' * (number > 1)}"
-    ax.barh(y, ratio - 1, left=1, height=0.76 / count, color=COLORS.get(number, OTHER), label=label)
+    color = COLORS.get(table.threads.iloc[0], OTHER)
+    ax.barh(y, ratio - 1, left=1, height=0.76 / count, color=color, label=table.cores.iloc[0])
     for at, value, peer in zip(y, ratio, table.peer):
         place = {"xytext": (3, 0), "textcoords": "offset points", "va": "center_baseline", "fontsize": 6}
         if np.isfinite(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,20 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from rvkernels import labels
+from rvkernels import labels, metrics
 from rvkernels.figures import WIDTH, Panel, Selection, Tables, pages
-from rvkernels.figures._pictures import (
-    Picture,
-    abreast,
-    classes_picture,
-    draw_mosaic,
-    label_classes,
-    mosaic_height,
-    picture,
-)
-from rvkernels.ops import tile
-from rvkernels.ops.iou import iou
-from rvkernels.predictions import Predictions, scene_file
+from rvkernels.figures._pictures import Picture, abreast, classes_picture, draw_mosaic, label_classes, mosaic_height
+from rvkernels.figures._scenes import boxes, found_classes, outlines, photo, true_classes
+from rvkernels.predictions import UNSEEN, Predictions
 from rvkernels.results import Experiment, Results
 from rvkernels.scene import Region
 
@@ -32,7 +24,6 @@ SCENES = {"classification": 3, "segmentation": 3, "detection": 2}  # that are sh
 SIDE = {"classification": 640, "segmentation": 512, "detection": 320}  # pixels of a scene that are shown, at most
 COLUMNS = {"classification": 6, "segmentation": 6, "detection": 4}  # pictures beside each other, at least
 MOST = 6  # predictions beside each other in one figure
-UNLABELLED = 255
 RIGHT, WRONG = (221, 235, 221), (200, 40, 40)
 
 
@@ -57,7 +48,7 @@ def select(results: Results) -> Iterator[Selection]:
             }
             panel = Panel(tables, functools.partial(_height, tables["blocks"], experiment.task))
             title = "Predictions beside the truth" + (f": {shown[0]}" if alone else "")
-            file = f"maps_{name}" + (f"_{shown[0]}" if alone else "")
+            file = f"maps_{shown[0]}_{name}" if alone else f"maps_{name}"
             views = [[one for column in block for one in column] for block in tables["blocks"]]
             yield Selection(file, name, title, tables, [panel], framed=False, views=views, classes=tables["classes"])
 
@@ -103,7 +94,9 @@ def _height(blocks: list[list[list[Picture]]], task: str, width: float) -> float
 
 
 def _agreement(tables: Tables) -> str:
-    table = tables["table"]
+    table = tables["table"].dropna(subset=["agreement"])
+    if table.empty:
+        return "Nothing is labelled in the parts shown."
     best, worst = table.loc[table.agreement.idxmax()], table.loc[table.agreement.idxmin()]
     what = {"classification": "cells", "segmentation": "pixels", "detection": "boxes"}[tables["task"]]
     return (
@@ -131,15 +124,6 @@ def _choice(experiment: Experiment, made: Predictions) -> list[Region]:
     return cut
 
 
-def _window(region: Region) -> np.ndarray:
-    return np.array([[region.row, region.col, region.rows, region.cols]], np.int64)
-
-
-def _image(experiment: Experiment, region: Region) -> np.ndarray:
-    pixels = tile.Raster(experiment.scenes[region.scene].images).read(_window(region))
-    return picture(pixels[0], *experiment.stretch())
-
-
 @dataclass(frozen=True)
 class Block:
     """One scene: columns of panels, first the scene itself, then one per model and framework."""
@@ -154,29 +138,28 @@ def _land(
     made: dict[tuple[str, str], Predictions],
     folders: dict[tuple[str, str], Path],
 ) -> tuple[list[Block], pd.DataFrame]:
-    how = experiment.settings["chip"]
     blocks, rows = [], []
     for region in regions:
-        scene = experiment.scenes[region.scene]
-        truth = labels.masks(
-            scene, _window(region), experiment.description["classes"],
-            background=how["background"], all_touched=how["all_touched"],
-        )[0]  # fmt: skip
-        known = truth != UNLABELLED
-        block = Block(_scene(experiment, region, truth), {})
+        truth, made_here = true_classes(experiment, region), {}
         for key, folder in folders.items():
-            found = tile.Raster(scene_file(folder, region.scene, "") / "labels.tif").read(_window(region))[0, ..., 0]
-            right = known & (found == truth)
-            agreement = right.sum() / max(1, known.sum())
-            block.made[key] = _found(experiment, key, found, np.where(known, ~right, UNLABELLED), agreement)
+            found = found_classes(folder, region)
+            known = (truth != labels.IGNORE) & (found != UNSEEN)
+            wrong = np.where(known, found != truth, labels.IGNORE)
+            agreement = _share((found == truth)[known])
+            made_here[key] = _found(experiment, key, found, wrong, agreement)
             rows.append({"scene": region.scene, "model": key[0], "framework": key[1], "agreement": agreement})
-        blocks.append(block)
+        blocks.append(Block(_scene(experiment, region, truth), made_here))
     return blocks, pd.DataFrame(rows)
+
+
+def _share(right: np.ndarray) -> float:
+    """NaN where there is nothing to be right about."""
+    return float(right.mean()) if right.size else float("nan")
 
 
 def _scene(experiment: Experiment, region: Region, truth: np.ndarray) -> list[Picture]:
     return [
-        Picture(_image(experiment, region), region.scene, photo=True),
+        photo(experiment, region, region.scene),
         Picture(classes_picture(truth, experiment.colors), "truth"),
     ]
 
@@ -184,12 +167,11 @@ def _scene(experiment: Experiment, region: Region, truth: np.ndarray) -> list[Pi
 def _found(
     experiment: Experiment, key: tuple[str, str], found: np.ndarray, wrong: np.ndarray, agreement: float
 ) -> list[Picture]:
-    """The prediction, and its errors below: `wrong` is 1, right 0, no label 255."""
+    """The prediction, and its errors below: `wrong` is 1, right 0, no label labels.IGNORE."""
+    share = "no label" if np.isnan(agreement) else f"{1 - agreement:.1%} wrong"
     return [
         Picture(classes_picture(found, experiment.colors), "\n".join(key)),
-        Picture(
-            classes_picture(wrong.astype(np.uint8), np.array([RIGHT, WRONG], np.uint8)), f"{1 - agreement:.1%} wrong"
-        ),
+        Picture(classes_picture(wrong.astype(np.uint8), np.array([RIGHT, WRONG], np.uint8)), share),
     ]
 
 
@@ -226,8 +208,8 @@ def _cells(
             known = truth >= 0
             if block is None:
                 block = Block(_scene(experiment, region, _paint(region, windows, truth)), {})
-            wrong = _paint(region, windows, np.where(~known, UNLABELLED, found != truth))
-            agreement = (found == truth)[known].mean() if known.any() else float("nan")
+            wrong = _paint(region, windows, np.where(known, found != truth, -1))
+            agreement = _share((found == truth)[known])
             block.made[key] = _found(experiment, key, _paint(region, windows, found), wrong, agreement)
             rows.append({"scene": region.scene, "model": key[0], "framework": key[1], "agreement": agreement})
         blocks.append(block)
@@ -235,10 +217,10 @@ def _cells(
 
 
 def _paint(region: Region, windows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Cells as a picture of class ids; 255 where there is none."""
-    canvas = np.full((region.rows, region.cols), UNLABELLED, np.uint8)
+    """Cells as a picture of class ids; labels.IGNORE where there is none."""
+    canvas = np.full((region.rows, region.cols), labels.IGNORE, np.uint8)
     for (row, col, rows, cols), c in zip(windows - (region.row, region.col, 0, 0), ids):
-        canvas[row : row + rows, col : col + cols] = c if c >= 0 else UNLABELLED
+        canvas[row : row + rows, col : col + cols] = c if c >= 0 else labels.IGNORE
     return canvas
 
 
@@ -248,37 +230,18 @@ def _boxes(
     made: dict[tuple[str, str], Predictions],
     folders: dict[tuple[str, str], Path],
 ) -> tuple[list[Block], pd.DataFrame]:
-    colors = experiment.colors / 255
     blocks, rows = [], []
     for region in regions:
-        scene = experiment.scenes[region.scene]
-        features = labels.load_features(scene, experiment.description["classes"])
-        window = (region.row, region.col, region.rows, region.cols)
-        boxes, index = labels.boxes_in(features.boxes, window, min_share=0.5)
-        image = _image(experiment, region)
-        marked = tuple((b, colors[c]) for b, c in zip(boxes, features.class_ids[index]))
-        block = Block([Picture(image, f"{region.scene}, truth", marked, photo=True)], {})
+        image, made_here = photo(experiment, region, ""), {}
         for key, predictions in made.items():
-            a = predictions.arrays
-            shown = (a["box_scene"] == predictions.scenes.index(region.scene)) & (
-                a["scores"] >= predictions.settings["score_show"]
-            )
-            found, kept = labels.boxes_in(a["boxes"][shown], window, min_share=0.5)
-            classes = a["box_class"][shown][kept]
-            marked = tuple((b, colors[c]) for b, c in zip(found, classes))
-            block.made[key] = [Picture(image, "\n".join(key), marked, photo=True)]
-            agreement = _matched(boxes, features.class_ids[index], found, classes)
-            counts = {"truth": len(boxes), "found": len(found), "agreement": agreement}
+            here = boxes(experiment, predictions, region)
+            wanted, right = here.truth[~here.ignored], metrics.match(here) >= 0
+            marked = outlines(experiment, region, here.boxes, here.box_class)
+            made_here[key] = [dataclasses.replace(image, title="\n".join(key), boxes=marked)]
+            agreement = right.sum() / len(wanted) if len(wanted) else float("nan")
+            counts = {"truth": len(wanted), "found": len(here.boxes), "agreement": agreement}
             rows.append({"scene": region.scene, "model": key[0], "framework": key[1], **counts})
-        blocks.append(block)
+        marked = outlines(experiment, region, wanted, here.truth_class[~here.ignored])
+        scene = dataclasses.replace(image, title=f"{region.scene}, truth", boxes=marked)
+        blocks.append(Block([scene], made_here))
     return blocks, pd.DataFrame(rows)
-
-
-def _matched(truth: np.ndarray, truth_class: np.ndarray, found: np.ndarray, found_class: np.ndarray) -> float:
-    """Share of true boxes that a found box of their class overlaps with IoU 0.5 or more."""
-    if not len(truth):
-        return float("nan")
-    if not len(found):
-        return 0.0
-    overlap = iou(truth, found) * (truth_class[:, None] == found_class)
-    return float((overlap.max(axis=1) >= 0.5).mean())

@@ -14,7 +14,7 @@ const charts = {
     return {
       actions: false,
       renderer: "canvas",
-      tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" },
+      tooltip: { theme: theme.dark ? "dark" : "light" },
       config: {
         background: null, font, aria: false,
         view: { stroke: null },

@@ -154,6 +154,5 @@ def of_every_experiment(name):
 
 def figure_experiment(wildcards):
     """The experiment that a figure of the report is about, the last part of its name; "all" when it is of all."""
-    return next(
-        (e for e in STUDY.experiments if wildcards.name.endswith(f"_{e}")), "all"
-    )
+    ends = [e for e in STUDY.experiments if wildcards.name.endswith(f"_{e}")]
+    return max(ends, key=len, default="all")
