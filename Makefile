@@ -4,25 +4,29 @@
 # make bench   set up the libraries that the kernels are compared with, compare (rvk bench; ARGS="--quick --only nms")
 # make test    set up what is missing, run the tests
 # make test-conda    the small study with --use-conda, against a channel made of what this machine has
+# make test-slurm    the tests of the SLURM profile, on a SLURM of virtual nodes: root, and Debian's slurm-wlm and munge
 # make lint    what .ci/run checks besides the tests
 # make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60
 #
-# CONFIG=config/eurosat.yaml chooses another study, CORES=1 uses fewer cores, ARGS="-n" goes to snakemake or pytest.
+# CONFIG=config/eurosat.yaml chooses another study, CORES=1 uses fewer cores, PROFILE=slurm a cluster instead of them, ARGS="-n"
+# goes to snakemake or pytest.
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
 CORES ?= all
+PROFILE ?=
 ARGS ?=
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
+WHERE := $(if $(PROFILE),--profile workflow/profiles/$(PROFILE),--cores $(CORES))
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
-.PHONY: study bench bench-train test test-conda lint sanitize setup clean
+.PHONY: study bench bench-train test test-conda test-slurm lint sanitize setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
-	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) --cores $(CORES) $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) $(WHERE) $(ARGS)
 	@$(BIN)/rvk check --report $(CONFIG)
 
 bench:
@@ -31,10 +35,10 @@ bench:
 
 bench-train: setup
 	@$(BIN)/rvk check $(CONFIG)
-	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) --cores $(CORES) bench_train $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) $(WHERE) bench_train $(ARGS)
 
 test: setup
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable --ignore=tests/conda $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable --ignore=tests/conda --ignore=tests/slurm $(ARGS)
 ifeq ($(ARGS),)
 	@for own in .venv-*/; do \
 	  [ ! -x "$$own/bin/rvk" ] || { name=$${own#.venv-}; $$own/bin/pytest $(OWN_TESTS) -k "$${name%/}"; } || exit 1; \
@@ -43,6 +47,9 @@ endif
 
 test-conda: setup
 	@$(BIN)/pytest tests/conda $(ARGS)
+
+test-slurm: setup
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest tests/slurm $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

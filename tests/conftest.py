@@ -50,6 +50,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine (nvidia-smi not found)"))
 
 
+# Columns, and values of `quantity`, that no two runs have in common.
+TIMES = ("_s", "_seconds", "_per_s", "rss_mb", "data_wait_share", "starts", "warmup_steps", "record")
+
+
+@pytest.fixture(scope="session")
+def untimed():
+    """A function that returns the rows of a study's table without times, memory, starts and paths."""
+
+    def rows(path: Path) -> list[dict[str, str]]:
+        with path.open(newline="") as lines:
+            kept = [row for row in csv.DictReader(lines) if not row.get("quantity", "").endswith(TIMES)]
+        return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in kept]
+
+    return rows
+
+
 @pytest.fixture
 def made_run(tmp_path):
     """A function that writes the folder of a run as training, prediction and evaluation leave it, with made-up numbers.

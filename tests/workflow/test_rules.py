@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rvkernels import registry
 from rvkernels.live import Watcher
@@ -175,3 +176,40 @@ def test_a_study_stops_before_its_first_job_when_a_framework_is_not_installed(tm
 def test_lint(tmp_path):
     done = snakemake("--lint", "--directory", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.study
+def test_a_dry_run_for_a_cluster_tells_what_each_job_asks_for(tmp_path):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    table = yaml.safe_load((ROOT / "config/clusters/slurm.yaml").read_text())
+    table["every_job"].update(slurm_partition="long", slurm_account="ours")
+    table["gpu_job"].update(slurm_partition="fast", gpu_model="a100")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(table))
+    (tmp_path / "study.yaml").write_text(f"{(ROOT / 'config/smoke.yaml').read_text()}\ndevice: cuda\n")
+    profile = ("--profile", "workflow/profiles/slurm", "--configfile", tmp_path / "study.yaml", "--directory", tmp_path)
+    done = snakemake("--dry-run", *profile, "--config", f"cluster={tmp_path / 'mine.yaml'}")
+    assert done.returncode == 0, done.stderr
+    seen = set()
+    for rule, resources in re.findall(r"^ *rule (\w+):\n(?: +.*\n)*? +resources: (.*)$", done.stdout, re.M):
+        asked = dict(part.split("=") for part in resources.split(", "))
+        row = {**table["every_job"], **table["rules"].get(rule, {})}
+        if rule in ("train", "predict"):
+            row = {**table["every_job"], **table["gpu_job"], **table["rules"][rule]}
+        if rule != "all":
+            assert row == {name: yaml.safe_load(asked[name]) for name in row}, rule
+            assert ("gpu" in asked) == ("gpu" in row), rule
+            seen.add(rule)
+    assert len(seen) == 12
+    groups = re.findall(r"^\[.*\] Group job (\w+)", done.stdout, re.M)
+    assert sorted(groups) == ["data", "data", "data", "evaluate", "init", "report"]
+
+    table["rules"]["trian"] = {}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(table))
+    done = snakemake("--dry-run", *profile, "--config", f"cluster={tmp_path / 'mine.yaml'}")
+    assert done.returncode == 1
+    assert "no rule 'trian'" in done.stdout + done.stderr
+
+
+def test_the_rules_have_no_retries_of_their_own():
+    # The snakemake inside a SLURM job would repeat the rule in the same allocation.
+    assert "retries:" not in "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))

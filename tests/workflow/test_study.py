@@ -19,7 +19,6 @@ from rvkernels.live import Watcher
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.study
 SMOKE = "results/smoke"
-TIMES = ("_s", "_seconds", "_per_s", "rss_mb", "data_wait_share", "starts", "warmup_steps", "record")
 
 
 def command(*arguments, study="config/smoke.yaml"):
@@ -48,20 +47,14 @@ def smoke(tmp_path_factory):
     return directory
 
 
-def table(path):
-    """Rows of a CSV without the columns that hold times, memory, starts or paths."""
-    with path.open(newline="") as lines:
-        return [{k: v for k, v in row.items() if not k.endswith(TIMES)} for row in csv.DictReader(lines)]
-
-
 def files(directory, pattern):
     return {p.relative_to(directory).as_posix(): p for p in sorted((directory / SMOKE).rglob(pattern))}
 
 
-def test_every_stage_and_task_leaves_its_results(smoke):
+def test_every_stage_and_task_leaves_its_results(smoke, untimed):
     page = (smoke / SMOKE / "report.html").read_text()
     assert "<table" in page
-    rows = table(smoke / SMOKE / "tables/runs.csv")
+    rows = untimed(smoke / SMOKE / "tables/runs.csv")
     assert {r["task"] for r in rows} == {"classification", "segmentation", "detection"}
     assert all(r["validated"] == "True" for r in rows)
     for name in files(smoke, "figures/*.svg"):
@@ -139,7 +132,7 @@ def kill_when(directory, log, seconds=240):
     assert script.wait() != 0
 
 
-def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path):
+def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, untimed):
     directory = tmp_path / "killed study"
     directory.mkdir()
     for log in ("*/fetch.log", "*/chip.log", "*/train/*/*/*.log"):
@@ -153,7 +146,7 @@ def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path):
     assert not list(directory.rglob("status.json"))
 
     assert not list(directory.rglob("*.part*")), "half a file"
-    assert table(directory / SMOKE / "tables/runs.csv") == table(smoke / SMOKE / "tables/runs.csv")
+    assert untimed(directory / SMOKE / "tables/runs.csv") == untimed(smoke / SMOKE / "tables/runs.csv")
     ours, theirs = files(directory, "best.npz"), files(smoke, "best.npz")
     assert ours.keys() == theirs.keys() != set()
     for name in ours:
@@ -175,9 +168,9 @@ def test_one_core_gives_the_same_chips(smoke, tmp_path):
 
 @pytest.mark.mirror
 @pytest.mark.skipif("RVK_MIRROR" not in os.environ, reason="RVK_MIRROR names no folder with EuroSAT")
-def test_a_network_learns_a_subset_of_eurosat(tmp_path):
+def test_a_network_learns_a_subset_of_eurosat(tmp_path, untimed):
     run(tmp_path, "--until", "compare", study="tests/workflow/eurosat_subset.yaml")
-    rows = table(tmp_path / "results/eurosat_subset/tables/runs.csv")
+    rows = untimed(tmp_path / "results/eurosat_subset/tables/runs.csv")
     accuracy = {r["model"]: float(r["accuracy"]) for r in rows}
     # Ten classes; the baseline sees the mean and spread of every band, the network 1,600 chips ten times.
     assert accuracy["baseline"] > 0.5

@@ -8,9 +8,13 @@ rule analyze:
         statistics=f"{DATA}/statistics.json",
     log:
         f"{RESULTS}/logs/{{experiment}}/analyze.log",
+    group:
+        "data"
     conda:
         "../../envs/base.yaml"
     threads: STUDY.threads
+    resources:
+        **asks("analyze"),
     params:
         settings=settings("analyze", "chip"),
     shell:

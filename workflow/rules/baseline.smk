@@ -13,6 +13,8 @@ rule baseline:
     conda:
         "../../envs/base.yaml"
     threads: STUDY.threads
+    resources:
+        **asks("baseline"),
     params:
         settings=settings("baseline", "predict"),
         folder=subpath(output.record, parent=True),

@@ -21,6 +21,8 @@ rule bench:
     conda:
         "../../envs/base.yaml"
     threads: workflow.cores or 1
+    resources:
+        **asks("bench"),
     params:
         quick="--quick" if STUDY.config["bench"] == "quick" else "",
         folder=subpath(output.records, parent=True),
@@ -39,5 +41,7 @@ rule bench_python:
         f"{PEERS_PYTHON}.log",
     conda:
         "../../envs/bench.yaml"
+    resources:
+        **asks("bench_python"),
     shell:
         "python -c 'import sys; print(sys.executable)' > {output:q} 2> {log:q}"

@@ -17,7 +17,7 @@ rule bench_train_round:
         "../../envs/{framework}.yaml"
     threads: max(STUDY.threads, workflow.cores or 1)
     resources:
-        gpu=1 if STUDY.device == "cuda" else 0,
+        **asks("bench_train_round", STUDY.device),
     params:
         settings=settings("bench_train", "train"),
         seed=STUDY.seeds[0],
@@ -45,6 +45,8 @@ rule bench_train:
         f"{RESULTS}/logs/bench_train.log",
     conda:
         "../../envs/base.yaml"
+    resources:
+        **asks("bench_train"),
     params:
         settings=settings("bench_table"),
         records=BENCH,

@@ -11,6 +11,8 @@ rule chip:
     conda:
         "../../envs/base.yaml"
     threads: STUDY.threads
+    resources:
+        **asks("chip"),
     params:
         settings=settings("chip"),
     shell:

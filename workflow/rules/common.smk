@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from rvkernels import environment
+from rvkernels.cluster import Cluster
 from rvkernels.study import Study
 
 CHECKOUT = Path(workflow.basedir).parent
@@ -22,11 +23,16 @@ RVK = (
     else "exec rvk"
 )
 
+# A cluster's table is no part of a study: a profile names it.
+SITE = config.pop("cluster", None)
 try:
     STUDY = Study.resolve(
         config,
         datasets=CHECKOUT / "config/datasets",
         sources=CHECKOUT if CONDA else None,
+    )
+    CLUSTER = (
+        Cluster.read(SITE, clusters=CHECKOUT / "config/clusters") if SITE else Cluster()
     )
 except (ValueError, FileNotFoundError) as error:
     raise WorkflowError(str(error)) from None
@@ -51,6 +57,22 @@ wildcard_constraints:
     batch="[0-9]+",
     round="[0-9]+",
     environment="[a-z0-9_]+",
+
+
+def asks(rule, device="cpu"):
+    """What the jobs of this rule ask a cluster for."""
+    try:
+        return CLUSTER.asks(rule, gpu=device == "cuda")
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def check_cluster():
+    """Stop when the cluster's table has a row for a rule that is not there."""
+    try:
+        CLUSTER.check_rules(rule.name for rule in workflow.rules)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def settings(*stages):

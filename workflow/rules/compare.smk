@@ -69,8 +69,12 @@ rule compare:
         ),
     log:
         f"{RESULTS}/logs/compare.log",
+    group:
+        "report"
     conda:
         "../../envs/base.yaml"
+    resources:
+        **asks("compare"),
     params:
         settings=settings("compare"),
         runs=f"{RESULTS}/runs",

@@ -8,9 +8,13 @@ rule evaluate:
         metrics=f"{RESULTS}/runs/{{experiment}}/{{run}}/eval.json",
     log:
         f"{RESULTS}/logs/{{experiment}}/evaluate/{{run}}.log",
+    group:
+        "evaluate"
     conda:
         "../../envs/base.yaml"
     threads: STUDY.threads
+    resources:
+        **asks("evaluate"),
     params:
         settings=settings("evaluate", "chip"),
     shell:

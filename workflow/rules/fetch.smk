@@ -6,9 +6,13 @@ rule fetch:
         scenes=f"{DATA}/scenes.jsonl",
     log:
         f"{RESULTS}/logs/{{experiment}}/fetch.log",
+    group:
+        "data"
     conda:
         "../../envs/base.yaml"
     threads: STUDY.threads
+    resources:
+        **asks("fetch"),
     params:
         settings=settings("fetch"),
     shell:

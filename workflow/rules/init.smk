@@ -7,8 +7,12 @@ rule init:
         weights=f"{DATA}/init/{{model}}/{{seed}}.npz",
     log:
         f"{RESULTS}/logs/{{experiment}}/init/{{model}}/{{seed}}.log",
+    group:
+        "init"
     conda:
         "../../envs/base.yaml"
+    resources:
+        **asks("init"),
     params:
         settings=settings("init"),
     shell:

@@ -11,6 +11,8 @@ rule package:
     conda:
         "../../envs/{environment}.yaml"
     threads: workflow.cores or 1
+    resources:
+        **asks("package"),
     params:
         checkout=CHECKOUT,
         cmake=os.path.abspath("build/conda/cmake-{environment}"),

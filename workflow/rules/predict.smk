@@ -14,7 +14,7 @@ rule predict:
         "../../envs/{framework}.yaml"
     threads: STUDY.threads
     resources:
-        gpu=1 if STUDY.device == "cuda" else 0,
+        **asks("predict", STUDY.device),
     params:
         settings=settings("predict"),
         folder=subpath(input.record, parent=True),

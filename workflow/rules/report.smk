@@ -23,9 +23,13 @@ rule report:
         ),
     log:
         f"{RESULTS}/logs/report.log",
+    group:
+        "report"
     conda:
         "../../envs/base.yaml"
     threads: STUDY.threads
+    resources:
+        **asks("report"),
     params:
         settings=settings("report"),
         results=subpath(output.page, parent=True),
@@ -51,8 +55,12 @@ rule blog:
         ),
     log:
         f"{RESULTS}/logs/blog.log",
+    group:
+        "report"
     conda:
         "../../envs/base.yaml"
+    resources:
+        **asks("blog"),
     params:
         settings=settings("blog"),
         results=subpath(output.post, parent=True),

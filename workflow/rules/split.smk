@@ -6,8 +6,12 @@ rule split:
         regions=f"{DATA}/regions.csv",
     log:
         f"{RESULTS}/logs/{{experiment}}/split.log",
+    group:
+        "data"
     conda:
         "../../envs/base.yaml"
+    resources:
+        **asks("split"),
     params:
         settings=settings("split"),
     shell:

@@ -17,7 +17,7 @@ rule train:
         "../../envs/{framework}.yaml"
     threads: STUDY.threads
     resources:
-        gpu=1 if STUDY.device == "cuda" else 0,
+        **asks("train", STUDY.device),
     params:
         settings=settings("train"),
         folder=subpath(output.record, parent=True),
