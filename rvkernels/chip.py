@@ -1,6 +1,7 @@
 """Cut chips for training and validation out of the regions of a split, with their labels, into a chips folder.
 
-rvkernels/chips.py describes the folder's files.
+rvkernels/chips.py describes the folder's files. Which chips stay is decided when all are cut: a job that cuts a part of
+them (rvkernels/parts.py) leaves its chips with what that decision needs, and `gather` makes it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.lib.format import open_memmap
 from rvkernels import dataset, labels
 from rvkernels.files import atomic
 from rvkernels.ops import philox, tile, windows
+from rvkernels.parts import Part, check_complete
 from rvkernels.progress import Progress
 from rvkernels.registry import suggest
 from rvkernels.scene import Region, Scene, read_regions, read_scenes
@@ -61,6 +63,8 @@ DEFAULTS: dict[str, Any] = {
 METHODS = ("sliding", "random")
 DTYPES = {"uint8": "uint8", "uint16": "uint16", "int16": "float32", "float32": "float32"}
 PIXELS = 1 << 25  # read at a time and thread
+PART = "part.npz"  # of a part's folder: its number, and what _Cut notes
+COLUMNS = ("scene", "row", "col", "split", "nodata", "labels")  # of the notes, in chips.csv
 
 _OP_LIMIT, _OP_NEGATIVES = 102, 103  # philox streams
 
@@ -200,8 +204,9 @@ def chip(
     settings: Mapping[str, Any],
     out: str | Path,
     threads: int = 0,
+    part: Part | None = None,
 ) -> None:
-    """Write the chips folder `out`, atomically.
+    """Write the chips folder `out`, atomically; with `part` a folder with that part of the chips for `gather`.
 
     description     of the dataset, YAML
     scenes          JSON lines of `rvk fetch`
@@ -221,7 +226,32 @@ def chip(
     pieces.sort(key=lambda p: SPLITS.index(p.split))  # stable: then by region
     with atomic(out) as folder:
         folder.mkdir()
-        _Writer(folder, pieces, described, task, settings, threads).write()
+        found = _Cutter(folder, pieces, described, task, settings, threads, part).cut()
+        if part is None:
+            _finish(folder, [found], dataset.class_names(described), task, settings)
+        else:
+            np.savez(folder / PART, part=[part.number, part.count], **found.notes)
+
+
+def gather(
+    description: str | Path,
+    parts: Sequence[str | Path],
+    *,
+    task: str,
+    settings: Mapping[str, Any],
+    out: str | Path,
+) -> None:
+    """Write the chips folder `out`, atomically, from the folders of all parts: the one that a single job writes.
+
+    Raises FileNotFoundError for a missing part, and ValueError when the parts are not those of one whole, or a split
+    ends up without chips.
+    """
+    settings = complete_settings(settings, task)
+    found = [_read_part(Path(folder)) for folder in parts]
+    check_complete((folder, part) for folder, (part, _) in zip(parts, found))
+    with atomic(out) as folder:
+        folder.mkdir()
+        _finish(folder, [cut for _, cut in found], dataset.class_names(dataset.load(description)), task, settings)
 
 
 def _whole(scenes: Mapping[str, Scene], regions: Sequence[Region]) -> int:
@@ -285,8 +315,24 @@ def _need_all_splits(found: Sequence[str], reason: str) -> None:
             raise ValueError(f"chip: zero chips in split {split!r}: {reason}")
 
 
-class _Writer:
-    """Reads all pieces into arrays on disk, then drops the chips that must not stay."""
+@dataclass(frozen=True)
+class _Cut:
+    """Chips in the plan's order, before it is decided which stay.
+
+    images  (n, rows, cols, bands), a memory map
+    masks   (n, rows, cols) uint8, a memory map; None but for segmentation
+    notes   arrays with a row per chip: scene (id), split (index in SPLITS), row, col, nodata (share, float32), labelled
+            and negative (bool); classification: labels (int32); detection: box_count (int64) and, with a row per box,
+            boxes (float32) and box_class (int32)
+    """
+
+    images: np.ndarray
+    masks: np.ndarray | None
+    notes: dict[str, np.ndarray]
+
+
+class _Cutter:
+    """Reads a plan's chips, or a part of them, into arrays on disk."""
 
     def __init__(
         self,
@@ -296,53 +342,66 @@ class _Writer:
         task: str,
         settings: Mapping[str, Any],
         threads: int,
+        part: Part | None,
     ) -> None:
-        self.folder, self.pieces, self.task, self.settings, self.threads = folder, pieces, task, settings, threads
+        self.folder, self.task, self.settings, self.threads = folder, task, settings, threads
+        self.pictures = all(
+            is_picture(p.scene) and p.windows.tolist() == [[0, 0, p.scene.rows, p.scene.cols]] for p in pieces
+        )
+        size, scene = int(pieces[0].windows[0, 2]), pieces[0].scene
+        self.pieces = pieces if part is None else _share(pieces, part)
         self.classes = description["classes"]
         self.names = dataset.class_names(description)
-        self.start = np.cumsum([0, *(len(p.windows) for p in pieces)])
-        n, size = int(self.start[-1]), int(pieces[0].windows[0, 2])
-        dtype = DTYPES[pieces[0].scene.dtype]
-        self.images = open_memmap(folder / "images.npy", "w+", dtype, (n, size, size, pieces[0].scene.bands))
+        self.start = np.cumsum([0, *(len(p.windows) for p in self.pieces)])
+        n = int(self.start[-1])
+        self.images = open_memmap(folder / "images.npy", "w+", DTYPES[scene.dtype], (n, size, size, scene.bands))
+        self.masks = (
+            open_memmap(folder / "labels.npy", "w+", np.uint8, (n, size, size)) if task == "segmentation" else None
+        )
         self.nodata = np.zeros(n, np.float32)
         self.targets = [self.names.index(name) for name in settings["targets"] or []]
-        self.negative = np.zeros(n, bool)
-        self.boxes: list[tuple[np.ndarray, np.ndarray]] = [(np.empty((0, 4), np.float32), np.empty(0, np.int32))] * n
-        if task == "segmentation":
-            self.labels = open_memmap(folder / "labels.npy", "w+", np.uint8, (n, size, size))
-        elif task == "classification":
-            self.labels = np.concatenate([p.classes for p in pieces])
+        self.labelled, self.negative = np.ones(n, bool), np.zeros(n, bool)
+        self.boxes: list[tuple[np.ndarray, np.ndarray]] = [_NO_BOXES] * n
 
-    def write(self) -> None:
+    def cut(self) -> _Cut:
         with Progress(len(self.images), "chip", "chips") as progress:
-            if all(
-                is_picture(p.scene) and p.windows.tolist() == [[0, 0, p.scene.rows, p.scene.cols]] for p in self.pieces
-            ):
+            if self.pictures:
                 self._read_pictures(progress)
-            else:
+            elif self.pieces:
                 workers = min(_workers(self.threads), len(self.pieces))
                 inner = max(1, _workers(self.threads) // workers)
                 with ThreadPoolExecutor(workers) as pool:
                     for count in pool.map(lambda k: self._read(k, inner), range(len(self.pieces))):
                         progress.add(count)
-        split = np.repeat([SPLITS.index(p.split) for p in self.pieces], np.diff(self.start))
-        keep = self._keep(split)
-        self.images = _keep_rows(self.folder / "images.npy", self.images, keep)
-        if self.task == "segmentation":
-            self.labels = _keep_rows(self.folder / "labels.npy", self.labels, keep)
-        elif self.task == "classification":
-            np.save(self.folder / "labels.npy", self.labels[keep])
-        else:
-            kept = [self.boxes[i] for i in np.flatnonzero(keep)]
-            np.save(self.folder / "boxes.npy", np.concatenate([boxes for boxes, _ in kept]))
-            np.save(self.folder / "box_class.npy", np.concatenate([classes for _, classes in kept]))
-            np.save(self.folder / "box_start.npy", np.cumsum([0, *(len(b) for b, _ in kept)], dtype=np.int64))
-        self._table(keep)
+        for array in (self.images, self.masks):
+            if array is not None:
+                array.flush()
+        return _Cut(self.images, self.masks, self._notes())
+
+    def _notes(self) -> dict[str, np.ndarray]:
+        counts = np.diff(self.start)
+        places = np.concatenate([np.empty((0, 4), np.int64), *(p.windows for p in self.pieces)])
+        notes = {
+            "scene": np.repeat(np.array([p.scene.id for p in self.pieces], np.str_), counts),
+            "split": np.repeat(np.array([SPLITS.index(p.split) for p in self.pieces], np.int64), counts),
+            "row": places[:, 0],
+            "col": places[:, 1],
+            "nodata": self.nodata,
+            "labelled": self.labelled,
+            "negative": self.negative,
+        }
+        if self.task == "classification":
+            notes["labels"] = np.concatenate([np.empty(0, np.int32), *(p.classes for p in self.pieces)])
+        elif self.task == "detection":
+            boxes, box_class = zip(_NO_BOXES, *self.boxes)
+            notes["box_count"] = np.array([len(b) for b in boxes[1:]], np.int64)
+            notes["boxes"], notes["box_class"] = np.concatenate(boxes), np.concatenate(box_class)
+        return notes
 
     def _read_pictures(self, progress: Progress) -> None:
         """Pictures that are one chip each."""
         paths = [p.scene.images[0] for p in self.pieces]
-        step = pictures_at_once(self.pieces[0].scene)
+        step = pictures_at_once(self.pieces[0].scene) if self.pieces else 1
         for first in range(0, len(paths), step):
             part = slice(first, first + step)
             tile.read_many(paths[part], out=self.images[part], threads=self.threads)
@@ -375,7 +434,8 @@ class _Writer:
                     threads=threads,
                 )
                 mask[valid == 0] = labels.IGNORE
-                self.labels[rows] = mask
+                self.masks[rows] = mask
+                self.labelled[rows] = (mask != labels.IGNORE).any(axis=(1, 2))
                 if self.targets:
                     shown = np.isin(mask, self.targets).sum(axis=(1, 2))
                     self.negative[rows] = shown < self.settings["target_pixels"]
@@ -386,39 +446,89 @@ class _Writer:
                     self.negative[row] = len(boxes) == 0
         return len(piece.windows)
 
-    def _keep(self, split: np.ndarray) -> np.ndarray:
-        """Which chips stay, (n,) bool; `split` is the index of each chip's split in SPLITS."""
-        keep = self.nodata <= self.settings["nodata_max"]
-        reason = f"all have more than nodata_max {self.settings['nodata_max']} of pixels without data"
-        if self.task == "segmentation":
-            keep &= np.array([(mask != labels.IGNORE).any() for mask in self.labels])
-            reason += " or no label"
-        if self.negative.any():
-            train = keep & (split == SPLITS.index("train"))
-            negative = np.flatnonzero(train & self.negative)
-            share = self.settings["negatives"]
-            positive = int((train & ~self.negative).sum())
-            allowed = len(negative) if share == 1 else int(share / (1 - share) * positive + 1e-9)
-            order = philox.permutation(len(negative), self.settings["seed"], 0, op=_OP_NEGATIVES)
-            keep[negative[order[allowed:]]] = False
-            reason += ", or too many have no box" if self.task == "detection" else ", or too many show no target"
-        _need_all_splits([SPLITS[i] for i in np.unique(split[keep])], reason)
-        return keep
 
-    def _table(self, keep: np.ndarray) -> None:
-        with (self.folder / "chips.csv").open("w", newline="") as out:
-            table = csv.writer(out)
-            classified = self.task == "classification"
-            columns = ["chip", "scene", "row", "col", "split", "nodata_share"]
-            table.writerow([*columns, "class"] if classified else columns)
-            number = 0
-            for piece, first in zip(self.pieces, self.start):
-                for i, (row, col) in enumerate(piece.windows[:, :2].tolist(), int(first)):
-                    if not keep[i]:
-                        continue
-                    line = [number, piece.scene.id, row, col, piece.split, f"{self.nodata[i]:.6g}"]
-                    table.writerow([*line, self.names[self.labels[i]]] if classified else line)
-                    number += 1
+_NO_BOXES = (np.empty((0, 4), np.float32), np.empty(0, np.int32))
+
+
+def _share(pieces: Sequence[Piece], part: Part) -> list[Piece]:
+    """The windows of a part, of nearly as many as any other part has."""
+    begin, end = part.bounds(sum(len(p.windows) for p in pieces))
+    taken, first = [], 0
+    for piece in pieces:
+        number = np.arange(first, first + len(piece.windows))
+        first += len(number)
+        taken.append(piece.take((number >= begin) & (number < end)))
+    return [p for p in taken if len(p.windows)]
+
+
+def _read_part(folder: Path) -> tuple[Part, _Cut]:
+    if not (folder / PART).is_file():
+        raise FileNotFoundError(f"{folder / PART}: no such file; run `rvk chip --part` first")
+    with np.load(folder / PART, allow_pickle=False) as file:
+        notes = {name: file[name] for name in file.files}
+    part = Part(*notes.pop("part").tolist())
+    masks = folder / "labels.npy"
+    return part, _Cut(
+        np.load(folder / "images.npy", mmap_mode="r"),
+        np.load(masks, mmap_mode="r") if masks.is_file() else None,
+        notes,
+    )
+
+
+def _finish(folder: Path, cuts: Sequence[_Cut], names: Sequence[str], task: str, settings: Mapping[str, Any]) -> None:
+    """The chips folder: of the chips of all `cuts`, in their order, those that stay."""
+    notes = {name: np.concatenate([cut.notes[name] for cut in cuts]) for name in cuts[0].notes}
+    keep = _keep(notes, task, settings)
+    _write_rows(folder / "images.npy", [cut.images for cut in cuts], keep)
+    if task == "segmentation":
+        _write_rows(folder / "labels.npy", [cut.masks for cut in cuts], keep)
+    elif task == "classification":
+        np.save(folder / "labels.npy", notes["labels"][keep])
+    else:
+        kept = np.repeat(keep, notes["box_count"])
+        np.save(folder / "boxes.npy", notes["boxes"][kept])
+        np.save(folder / "box_class.npy", notes["box_class"][kept])
+        np.save(folder / "box_start.npy", np.cumsum([0, *notes["box_count"][keep]], dtype=np.int64))
+    _write_table(folder / "chips.csv", {name: notes[name][keep] for name in COLUMNS if name in notes}, names)
+
+
+def _keep(notes: Mapping[str, np.ndarray], task: str, settings: Mapping[str, Any]) -> np.ndarray:
+    """Which chips stay, (n,) bool."""
+    keep = notes["nodata"] <= settings["nodata_max"]
+    reason = f"all have more than nodata_max {settings['nodata_max']} of pixels without data"
+    if task == "segmentation":
+        keep &= notes["labelled"]
+        reason += " or no label"
+    if notes["negative"].any():
+        train = keep & (notes["split"] == SPLITS.index("train"))
+        negative = np.flatnonzero(train & notes["negative"])
+        share = settings["negatives"]
+        positive = int((train & ~notes["negative"]).sum())
+        allowed = len(negative) if share == 1 else int(share / (1 - share) * positive + 1e-9)
+        order = philox.permutation(len(negative), settings["seed"], 0, op=_OP_NEGATIVES)
+        keep[negative[order[allowed:]]] = False
+        reason += ", or too many have no box" if task == "detection" else ", or too many show no target"
+    _need_all_splits([SPLITS[i] for i in np.unique(notes["split"][keep])], reason)
+    return keep
+
+
+def _write_table(path: Path, notes: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    columns = [
+        range(len(notes["scene"])),
+        notes["scene"].tolist(),
+        notes["row"].tolist(),
+        notes["col"].tolist(),
+        [SPLITS[i] for i in notes["split"]],
+        [f"{share:.6g}" for share in notes["nodata"]],
+    ]
+    header = ["chip", "scene", "row", "col", "split", "nodata_share"]
+    if "labels" in notes:
+        header.append("class")
+        columns.append([names[i] for i in notes["labels"]])
+    with path.open("w", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(header)
+        table.writerows(zip(*columns))
 
 
 def is_picture(scene: Scene) -> bool:
@@ -432,17 +542,20 @@ def pictures_at_once(scene: Scene) -> int:
     return max(1, PIXELS // (scene.rows * scene.cols))
 
 
-def _keep_rows(path: Path, array: np.memmap, keep: np.ndarray) -> np.memmap:
-    """The .npy file `path` with only the rows of `array`, its memory map, where `keep` is True."""
-    array.flush()
-    if keep.all():
-        return array
-    rows = np.flatnonzero(keep)
-    shorter = path.with_name(f"kept-{path.name}")
-    kept = open_memmap(shorter, "w+", array.dtype, (len(rows), *array.shape[1:]))
-    step = max(1, PIXELS // int(np.prod(array.shape[1:])))
-    for first in range(0, len(rows), step):
-        kept[first : first + step] = array[rows[first : first + step]]
+def _write_rows(path: Path, arrays: Sequence[np.ndarray], keep: np.ndarray) -> None:
+    """The .npy file `path` with the rows of all `arrays` where `keep` is True; a single array may be its memory map."""
+    if path.is_file() and keep.all():
+        return
+    made = path.with_name(f"kept-{path.name}")
+    kept = open_memmap(made, "w+", arrays[0].dtype, (int(keep.sum()), *arrays[0].shape[1:]))
+    step = max(1, PIXELS // int(np.prod(kept.shape[1:])))
+    begin = first = 0
+    for array in arrays:
+        rows = np.flatnonzero(keep[begin : begin + len(array)])
+        begin += len(array)
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            kept[first : first + len(some)] = array[some]
+            first += len(some)
     kept.flush()
-    os.replace(shorter, path)
-    return kept
+    os.replace(made, path)

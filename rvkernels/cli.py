@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from rvkernels import __version__, environment
 
 if TYPE_CHECKING:
+    from rvkernels.parts import Part
     from rvkernels.train import Run
 
 Arguments = argparse.Namespace
@@ -53,7 +54,15 @@ def chip(a: Arguments) -> None:
     from rvkernels.chip import chip
 
     s = a.settings
-    chip(a.dataset, a.scenes, a.regions, task=s["task"], settings=s["chip"], out=a.out, threads=a.threads)
+    files = (a.dataset, a.scenes, a.regions)
+    chip(*files, task=s["task"], settings=s["chip"], out=a.out, threads=a.threads, part=a.part)
+
+
+def gather_chips(a: Arguments) -> None:
+    """the chips of all parts, as one job cuts them"""
+    from rvkernels.chip import gather
+
+    gather(a.dataset, a.parts, task=a.settings["task"], settings=a.settings["chip"], out=a.out)
 
 
 def init(a: Arguments) -> None:
@@ -138,6 +147,25 @@ def predict(a: Arguments) -> None:
         device=a.settings["device"],
         dataset=description["name"],
         seed=a.seed,
+        part=a.part,
+    )
+
+
+def gather_predictions(a: Arguments) -> None:
+    """the predictions of all parts, as one job writes them"""
+    from rvkernels import dataset
+    from rvkernels.predict import gather
+    from rvkernels.scene import read_regions, read_scenes
+
+    gather(
+        a.parts,
+        task=a.settings["task"],
+        scenes=read_scenes(a.scenes),
+        regions=read_regions(a.regions),
+        classes=dataset.load(a.dataset)["classes"],
+        settings=a.settings["predict"],
+        out=a.out,
+        threads=a.threads,
     )
 
 
@@ -179,7 +207,16 @@ def evaluate(a: Arguments) -> None:
         min_share=labels["min_cover"],
         min_area=labels["min_area"],
         threads=a.threads,
+        part=a.part,
     )
+
+
+def gather_evaluation(a: Arguments) -> None:
+    """every metric of a run's predictions, from the counts of all parts"""
+    from rvkernels import dataset
+    from rvkernels.evaluate import gather
+
+    gather(a.parts, predictions=a.predictions, classes=dataset.load(a.dataset)["classes"], out=a.out)
 
 
 def compare(a: Arguments) -> None:
@@ -267,6 +304,15 @@ def check(a: Arguments) -> None:
         environment.check(study.frameworks)
 
 
+def _part(text: str) -> Part:
+    from rvkernels.parts import Part
+
+    try:
+        return Part.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line of rvk."""
     top = argparse.ArgumentParser(prog="rvk", description="Deep learning on aerial and satellite imagery, by stages.")
@@ -290,6 +336,14 @@ def parser() -> argparse.ArgumentParser:
         "out": "what to write",
     }
 
+    def parted(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        sub.add_argument("--part", type=_part, metavar="K/N", help="do part K of N, for the verb that gathers them")
+        return sub
+
+    def gatherer(function: Callable[[Arguments], None], *inputs: str, threads: bool = False) -> None:
+        sub = verb(function, *inputs, threads=threads)
+        sub.add_argument("--parts", type=Path, nargs="+", required=True, metavar="PATH", help="what the parts left")
+
     def verb(function: Callable[[Arguments], None], *inputs: str, threads: bool = False) -> argparse.ArgumentParser:
         sub = verbs.add_parser(function.__name__.replace("_", "-"), help=function.__doc__, description=function.__doc__)
         sub.set_defaults(call=function)
@@ -304,12 +358,13 @@ def parser() -> argparse.ArgumentParser:
     verb(fetch, "dataset", threads=True)
     verb(split, "scenes")
     verb(analyze, "dataset", "scenes", "regions", threads=True)
-    verb(chip, "dataset", "scenes", "regions", threads=True)
+    parted(verb(chip, "dataset", "scenes", "regions", threads=True))
+    gatherer(gather_chips, "dataset")
     runs = [
         verb(init, "dataset"),
         verb(train, "dataset", "chips", "statistics", "weights", threads=True),
         verb(bench_train, "dataset", "chips", "statistics", "weights", threads=True),
-        verb(predict, "dataset", "run", "scenes", "regions", "statistics", threads=True),
+        parted(verb(predict, "dataset", "run", "scenes", "regions", "statistics", threads=True)),
     ]
     for sub in runs:
         sub.add_argument("--model", required=True, help="file of rvkernels/models/")
@@ -321,7 +376,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--round", type=int, required=True, help="number of the round")
     verb(bench_table, "records")
     verb(baseline, "dataset", "scenes", "regions", "chips", threads=True)
-    verb(evaluate, "dataset", "scenes", "predictions", threads=True)
+    gatherer(gather_predictions, "dataset", "scenes", "regions", threads=True)
+    parted(verb(evaluate, "dataset", "scenes", "predictions", threads=True))
+    gatherer(gather_evaluation, "dataset", "predictions")
     verb(compare, "runs")
     verb(report, "results", "figures", threads=True)
     verb(blog, "results", "figures")

@@ -13,13 +13,20 @@
                    share of wrong pixels, with wrong (a share) and known (pixels). Detection: windows with the most
                    errors, with missed and false boxes and those found, all above the score shown
 
+Of several jobs (rvkernels/parts.py) each counts its part of the blocks (segmentation), cells (classification) or scenes
+(detection, since boxes match across any other border), and `gather` makes the measures of all counts.
+
 What is counted: segmentation pixels, classification cells, detection boxes; only inside the predicted regions and the
 area of interest, and not where labels say ignore or the imagery has no data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +35,12 @@ import shapely
 
 from rvkernels import labels, metrics, registry
 from rvkernels.dataset import is_vector
-from rvkernels.files import write_json
+from rvkernels.files import atomic, write_json
 from rvkernels.metrics import ClassCounts, Detected, divide
 from rvkernels.ops import tile
 from rvkernels.ops.confusion import confusion
 from rvkernels.ops.windows import tiles
+from rvkernels.parts import WHOLE, Part, check_complete
 from rvkernels.predictions import UNSEEN, Predictions, scene_file
 from rvkernels.scene import Region, Scene
 
@@ -53,8 +61,9 @@ def evaluate(
     min_share: float = 0.5,
     min_area: float = 0.5,
     threads: int = 1,
+    part: Part | None = None,
 ) -> None:
-    """Evaluate the folder `predictions` and write `out` (eval.json).
+    """Evaluate the folder `predictions` and write `out` (eval.json); with `part` that part's counts, an .npz file.
 
     scenes, classes     those of the dataset
     background          class of what no shape covers (segmentation: pixels, classification: cells); None: not counted
@@ -67,24 +76,55 @@ def evaluate(
     Raises ValueError when the predictions are of other classes or scenes, when a labelled pixel with data has no
     prediction, and when nothing was labelled at all.
     """
+    judge = _judge(predictions, classes)
+    unknown = [s for s in judge.made.scenes if s not in scenes]
+    if unknown:
+        raise ValueError(f"{predictions}: scene {unknown[0]!r} is not in the dataset")
+    how = _How(scenes, background, all_touched, min_share, min_area, threads)
+    counts = judge.count(how, part or WHOLE)
+    if part is None:
+        _write(out, judge, counts)
+        return
+    with atomic(out) as temporary:
+        np.savez(temporary, part=[part.number, part.count], **counts)
+
+
+def gather(
+    parts: Sequence[str | Path],
+    *,
+    predictions: str | Path,
+    classes: Sequence[Mapping[str, Any]],
+    out: str | Path,
+) -> None:
+    """Write `out` (eval.json) from the counts of all parts: the file of a single job.
+
+    Raises ValueError when the parts are not those of one whole, and when nothing was labelled at all.
+    """
+    judge = _judge(predictions, classes)
+    counts: dict[str, list[np.ndarray]] = {}
+    found = []
+    for path in parts:
+        with np.load(path, allow_pickle=False) as file:
+            found.append((path, Part(*file["part"].tolist())))
+            for name in set(file.files) - {"part"}:
+                counts.setdefault(name, []).append(file[name])
+    check_complete(found)
+    _write(out, judge, {name: judge.merge(arrays) for name, arrays in counts.items()})
+
+
+def _judge(predictions: str | Path, classes: Sequence[Mapping[str, Any]]) -> _Judge:
     made = Predictions.read(predictions)
     names = [c["name"] for c in classes]
     if made.classes != names:
         raise ValueError(f"{predictions}: predicted classes are {', '.join(made.classes)}, not {', '.join(names)}")
-    unknown = [s for s in made.scenes if s not in scenes]
-    if unknown:
-        raise ValueError(f"{predictions}: scene {unknown[0]!r} is not in the dataset")
-    how = {
-        "background": background,
-        "all_touched": all_touched,
-        "min_share": min_share,
-        "min_area": min_area,
-        "threads": threads,
-    }
-    judge = {"classification": _classification, "segmentation": _segmentation, "detection": _detection}[made.task]
-    result = judge(made, Path(predictions), scenes, classes, how)
+    return JUDGES[made.task](made, Path(predictions), classes)
+
+
+def _write(out: str | Path, judge: _Judge, counts: Mapping[str, np.ndarray]) -> None:
+    made = judge.made
     primary = registry.load("tasks", made.task).PRIMARY
-    write_json(out, metrics.to_json({"task": made.task, "split": made.split, "primary": primary, **result}))
+    about = {"task": made.task, "split": made.split, "primary": primary}
+    write_json(out, metrics.to_json({**about, **judge.result(counts)}))
 
 
 # --- items in Raster Vision's form ---------------------------------------------------------------------------------
@@ -182,6 +222,39 @@ def _nothing(predictions: Path, what: str) -> ValueError:
 # --- tasks ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _How:
+    """What is counted how: see `evaluate`."""
+
+    scenes: Mapping[str, Scene]
+    background: str | None
+    all_touched: bool
+    min_share: float
+    min_area: float
+    threads: int
+
+
+class _Judge(ABC):
+    """Predictions of one task: what a part of them counts, and what all counts together say.
+
+    merge  makes one array of those that the parts have under a name
+    """
+
+    merge: Callable[[list[np.ndarray]], np.ndarray]
+
+    def __init__(self, made: Predictions, folder: Path, classes: Sequence[Mapping]) -> None:
+        self.made, self.folder, self.classes = made, folder, classes
+        self.regions = [region for name in made.scenes for region in made.scene_regions(name)]
+
+    @abstractmethod
+    def count(self, how: _How, part: Part) -> dict[str, np.ndarray]:
+        """The counts of a part."""
+
+    @abstractmethod
+    def result(self, counts: Mapping[str, np.ndarray]) -> dict:
+        """Items, summaries and the worst, of the counts of all parts."""
+
+
 def _matrix_result(whole: np.ndarray, matrices: Mapping[str, np.ndarray], names: Sequence[str], number: type) -> dict:
     return {
         "overall": matrix_items(whole, names, number),
@@ -193,33 +266,40 @@ def _matrix_result(whole: np.ndarray, matrices: Mapping[str, np.ndarray], names:
     }
 
 
-def _segmentation(
-    made: Predictions, folder: Path, scenes: Mapping[str, Scene], classes: Sequence[Mapping], how: Mapping
-) -> dict:
-    matrices, errors = {}, []
-    for name in made.scenes:
-        scene = scenes[name]
-        predicted = tile.Raster(scene_file(folder, name, "") / "labels.tif")
-        features = labels.load_features(scene, classes) if is_vector(scene.labels or "") else None
-        options = {"features": features, "background": how["background"], "all_touched": how["all_touched"]}
-        matrix = np.zeros((len(classes), len(classes)), np.int64)
-        for region in made.scene_regions(name):
-            grid = _Grid(region)
-            for windows in tiles(region.extent, BLOCK):
-                for window in windows[:, None]:  # one at a time: a block of this size is work for all threads
-                    truth = labels.masks(scene, window, classes, **options, threads=how["threads"])
-                    found = predicted.read(window, threads=how["threads"])[..., 0]
-                    _check_covered(scene, window, truth, found, how["threads"])
-                    matrix += confusion(truth, found, len(classes), ignore=labels.IGNORE, threads=how["threads"])
-                    known = (truth != labels.IGNORE) & (found != UNSEEN)
-                    grid.count("known", window[0], known[0])
-                    grid.count("wrong", window[0], (known & (truth != found))[0])
-            errors += grid.windows()
-        matrices[name] = matrix
-    whole = np.sum(list(matrices.values()), axis=0)
-    if not whole.any():
-        raise _nothing(folder, "labelled pixel")
-    return {**_matrix_result(whole, matrices, made.classes, float), "worst": _worst_windows(errors)}
+class _Segmentation(_Judge):
+    """Counts: matrix (scenes, classes, classes), and known and wrong pixels of every window of all regions' grids."""
+
+    merge = staticmethod(sum)
+
+    def count(self, how: _How, part: Part) -> dict[str, np.ndarray]:
+        made, classes = self.made, len(self.classes)
+        grids = [_Grid(region) for region in self.regions]
+        matrix = np.zeros((len(made.scenes), classes, classes), np.int64)
+        blocks = [(i, block) for i, r in enumerate(self.regions) for some in tiles(r.extent, BLOCK) for block in some]
+        first, last = part.bounds(len(blocks))
+        for name, some in itertools.groupby(blocks[first:last], key=lambda block: self.regions[block[0]].scene):
+            scene = how.scenes[name]
+            predicted = tile.Raster(scene_file(self.folder, name, "") / "labels.tif")
+            features = labels.load_features(scene, self.classes) if is_vector(scene.labels or "") else None
+            options = {"features": features, "background": how.background, "all_touched": how.all_touched}
+            for index, block in some:  # one at a time: a block of this size is work for all threads
+                window = block[None]
+                truth = labels.masks(scene, window, self.classes, **options, threads=how.threads)
+                found = predicted.read(window, threads=how.threads)[..., 0]
+                _check_covered(scene, window, truth, found, how.threads)
+                pair = confusion(truth, found, classes, ignore=labels.IGNORE, threads=how.threads)
+                matrix[made.scenes.index(name)] += pair
+                known = (truth != labels.IGNORE) & (found != UNSEEN)
+                grids[index].count("known", block, known[0])
+                grids[index].count("wrong", block, (known & (truth != found))[0])
+        return {"matrix": matrix, **_flat(grids, ("known", "wrong"))}
+
+    def result(self, counts: Mapping[str, np.ndarray]) -> dict:
+        if not counts["matrix"].any():
+            raise _nothing(self.folder, "labelled pixel")
+        matrices = dict(zip(self.made.scenes, counts["matrix"]))
+        items = _matrix_result(counts["matrix"].sum(axis=0), matrices, self.made.classes, float)
+        return {**items, "worst": _worst_windows(_windows(self.regions, counts, ("known", "wrong")))}
 
 
 class _Grid:
@@ -246,16 +326,26 @@ class _Grid:
         place = np.clip((points // WINDOW).astype(np.int64), 0, np.array(self.shape) - 1)
         np.add.at(total, tuple(place.T), 1)
 
-    def windows(self) -> list[dict]:
-        """Every window with its counts."""
-        r = self.region
-        found = []
-        for i, j in np.ndindex(self.shape):
-            row, col = i * WINDOW, j * WINDOW
+
+def _flat(grids: Sequence[_Grid], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The counts of all grids one after the other."""
+    flat = {}
+    for name in names:
+        counts = [grid.counts.get(name, np.zeros(grid.shape, np.int64)).ravel() for grid in grids]
+        flat[name] = np.concatenate([np.zeros(0, np.int64), *counts])
+    return flat
+
+
+def _windows(regions: Sequence[Region], flat: Mapping[str, np.ndarray], names: Sequence[str]) -> list[dict]:
+    """Every window of the regions' grids with its counts, of those of `_flat`."""
+    found = []
+    for r in regions:
+        for i, j in np.ndindex(_Grid(r).shape):
+            row, col, place = i * WINDOW, j * WINDOW, len(found)
             size = {"rows": min(WINDOW, r.rows - row), "cols": min(WINDOW, r.cols - col)}
-            counts = {name: int(values[i, j]) for name, values in self.counts.items()}
+            counts = {name: int(flat[name][place]) for name in names}
             found.append({"scene": r.scene, "row": r.row + row, "col": r.col + col, **size, **counts})
-        return found
+    return found
 
 
 def _worst_windows(windows: Sequence[Mapping]) -> list[dict]:
@@ -278,86 +368,135 @@ def _check_covered(scene: Scene, window: np.ndarray, truth: np.ndarray, found: n
         )
 
 
-def _classification(
-    made: Predictions, folder: Path, scenes: Mapping[str, Scene], classes: Sequence[Mapping], how: Mapping
-) -> dict:
-    known = labels.Classes(classes)
-    cells, scores = made.arrays["cells"], made.arrays["scores"]
-    truth = np.full(len(cells), -1, np.int64)
-    start = 0
-    for index, name in enumerate(made.scenes):
-        end = start + int(np.searchsorted(cells[start:, 0], index, side="right"))
-        scene, some = scenes[name], cells[start:end, 1:]
-        if scene.class_name is not None:
-            truth[start:end] = known.id(scene.class_name, f"scene {name}")
-        else:
-            options = {"min_share": how["min_share"], "background": how["background"]}
-            found = labels.cells(scene, some, classes, **options)
-            truth[start:end] = np.where(labels.in_aoi(some, labels.aoi(scene)), found, -1)
-        start = end
-    counted = truth >= 0
-    if not counted.any():
-        raise _nothing(folder, "labelled cell")
-    cells, scores, truth = cells[counted], scores[counted], truth[counted]
-    bounds = np.searchsorted(cells[:, 0], np.arange(len(made.scenes) + 1))
-    parts = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(made.scenes)}
-    matrices = {
-        name: metrics.score_matrix(scores[part], truth[part])
-        for name, part in parts.items()
-        if part.stop - part.start > 1
-    }
-    result = _matrix_result(metrics.score_matrix(scores, truth), matrices, made.classes, int)
-    result["summary"]["overall"] = metrics.classification_summary(scores, truth)
-    result["calibration"] = metrics.calibration(scores, truth)[1]
-    result["curves"] = _curves(metrics.score_curves(scores, truth), made.classes)
-    predicted = scores.argmax(1)
-    wrong = np.flatnonzero(predicted != truth)
-    worst = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:WORST]
-    result["worst"] = [
-        {
-            "scene": made.scenes[cells[i, 0]],
-            **dict(zip(("row", "col", "rows", "cols"), cells[i, 1:])),
-            "truth": made.classes[truth[i]],
-            "prediction": made.classes[predicted[i]],
-            "score": scores[i, predicted[i]],
+class _Classification(_Judge):
+    """Counts: truth (cells,), the class of each or -1."""
+
+    merge = staticmethod(np.concatenate)
+
+    def count(self, how: _How, part: Part) -> dict[str, np.ndarray]:
+        known = labels.Classes(self.classes)
+        first, last = part.bounds(len(self.made.arrays["cells"]))
+        cells = self.made.arrays["cells"][first:last]
+        truth = np.full(len(cells), -1, np.int64)
+        bounds = np.searchsorted(cells[:, 0], np.arange(len(self.made.scenes) + 1))
+        for name, start, end in zip(self.made.scenes, bounds, bounds[1:]):
+            if start == end:
+                continue
+            scene, some = how.scenes[name], cells[start:end, 1:]
+            if scene.class_name is not None:
+                truth[start:end] = known.id(scene.class_name, f"scene {name}")
+            else:
+                options = {"min_share": how.min_share, "background": how.background}
+                found = labels.cells(scene, some, self.classes, **options)
+                truth[start:end] = np.where(labels.in_aoi(some, labels.aoi(scene)), found, -1)
+        return {"truth": truth}
+
+    def result(self, counts: Mapping[str, np.ndarray]) -> dict:
+        made, truth = self.made, counts["truth"]
+        counted = truth >= 0
+        if not counted.any():
+            raise _nothing(self.folder, "labelled cell")
+        cells, scores, truth = made.arrays["cells"][counted], made.arrays["scores"][counted], truth[counted]
+        bounds = np.searchsorted(cells[:, 0], np.arange(len(made.scenes) + 1))
+        parts = {name: slice(bounds[i], bounds[i + 1]) for i, name in enumerate(made.scenes)}
+        matrices = {
+            name: metrics.score_matrix(scores[part], truth[part])
+            for name, part in parts.items()
+            if part.stop - part.start > 1
         }
-        for i in worst
-    ]
-    return result
-
-
-def _detection(
-    made: Predictions, folder: Path, scenes: Mapping[str, Scene], classes: Sequence[Mapping], how: Mapping
-) -> dict:
-    images = {}
-    start = 0
-    for index, name in enumerate(made.scenes):
-        end = start + int(np.searchsorted(made.arrays["box_scene"][start:], index, side="right"))
-        boxes, box_class, scores = (made.arrays[k][start:end] for k in ("boxes", "box_class", "scores"))
-        features = labels.load_features(scenes[name], classes)
-        area = labels.aoi(scenes[name])
-        images[name] = [
-            detected_in(region, features, area, boxes, box_class, scores, how["min_area"])
-            for region in made.scene_regions(name)
+        result = _matrix_result(metrics.score_matrix(scores, truth), matrices, made.classes, int)
+        result["summary"]["overall"] = metrics.classification_summary(scores, truth)
+        result["calibration"] = metrics.calibration(scores, truth)[1]
+        result["curves"] = _curves(metrics.score_curves(scores, truth), made.classes)
+        predicted = scores.argmax(1)
+        wrong = np.flatnonzero(predicted != truth)
+        worst = wrong[np.argsort(-scores[wrong, predicted[wrong]], kind="stable")][:WORST]
+        result["worst"] = [
+            {
+                "scene": made.scenes[cells[i, 0]],
+                **dict(zip(("row", "col", "rows", "cols"), cells[i, 1:])),
+                "truth": made.classes[truth[i]],
+                "prediction": made.classes[predicted[i]],
+                "score": scores[i, predicted[i]],
+            }
+            for i in worst
         ]
-        start = end
-    every = [image for found in images.values() for image in found]
-    if not sum((~image.ignored).sum() for image in every):
-        raise _nothing(folder, "labelled box")
-    show = made.settings["score_show"]
-    result: dict = {"per_scene": {}, "summary": {"per_scene": {}}}
-    for name, found in images.items():
-        result["per_scene"][name], result["summary"]["per_scene"][name], _ = _boxes_result(found, made.classes, show)
-    result["overall"], result["summary"]["overall"], curves = _boxes_result(every, made.classes, show)
-    result["curves"] = _curves(curves, made.classes)
-    regions = [region for name in images for region in made.scene_regions(name)]
-    windows = [w for region, image in zip(regions, every) for w in _box_errors(region, image.above(show))]
-    windows.sort(key=lambda w: -(w["missed"] + w["false"]))
-    result["worst"] = [w for w in windows[:WORST] if w["missed"] + w["false"]]
-    return result
+        return result
 
 
-def _box_errors(region: Region, image: Detected) -> list[dict]:
+class _Detection(_Judge):
+    """Counts, region by region: the arrays of Detected one after the other with how many each has, found, missed and
+    false boxes of every window of its grid; scene by scene, as JSON: its items and summary."""
+
+    merge = staticmethod(np.concatenate)
+
+    def count(self, how: _How, part: Part) -> dict[str, np.ndarray]:
+        made, show = self.made, self.made.settings["score_show"]
+        first, last = part.bounds(len(made.scenes))
+        bounds = np.searchsorted(made.arrays["box_scene"], np.arange(len(made.scenes) + 1))
+        images: list[Detected] = []
+        grids: list[_Grid] = []
+        told = []
+        for index in range(first, last):
+            name, some = made.scenes[index], slice(bounds[index], bounds[index + 1])
+            boxes, box_class, scores = (made.arrays[k][some] for k in ("boxes", "box_class", "scores"))
+            features = labels.load_features(how.scenes[name], self.classes)
+            area = labels.aoi(how.scenes[name])
+            regions = made.scene_regions(name)
+            found = [detected_in(region, features, area, boxes, box_class, scores, how.min_area) for region in regions]
+            images += found
+            grids += [_box_errors(region, image.above(show)) for region, image in zip(regions, found)]
+            told.append(json.dumps(metrics.to_json(_boxes_result(found, made.classes, show)[:2])))
+        return {**_packed(images), **_flat(grids, _ERRORS), "told": np.array(told, np.str_)}
+
+    def result(self, counts: Mapping[str, np.ndarray]) -> dict:
+        made = self.made
+        images = _unpacked(counts)
+        if not sum((~image.ignored).sum() for image in images):
+            raise _nothing(self.folder, "labelled box")
+        told = {name: json.loads(text) for name, text in zip(made.scenes, counts["told"].tolist())}
+        items, summary, curves = _boxes_result(images, made.classes, made.settings["score_show"])
+        windows = _windows(self.regions, counts, _ERRORS)
+        windows.sort(key=lambda w: -(w["missed"] + w["false"]))
+        return {
+            "per_scene": {name: items for name, (items, _) in told.items()},
+            "summary": {"per_scene": {name: summary for name, (_, summary) in told.items()}, "overall": summary},
+            "overall": items,
+            "curves": _curves(curves, made.classes),
+            "worst": [w for w in windows[:WORST] if w["missed"] + w["false"]],
+        }
+
+
+JUDGES: dict[str, type[_Judge]] = {
+    "classification": _Classification,
+    "segmentation": _Segmentation,
+    "detection": _Detection,
+}
+_ERRORS = ("found", "missed", "false")
+# The arrays of Detected with a row per labelled box, and with one per detection.
+_TRUTH, _FOUND = ("truth", "truth_class", "ignored"), ("boxes", "box_class", "scores")
+
+
+def _packed(images: Sequence[Detected]) -> dict[str, np.ndarray]:
+    empty = Detected()  # arrays have their shapes also when there is no image
+    packed = {name: np.concatenate([getattr(image, name) for image in (empty, *images)]) for name in (*_TRUTH, *_FOUND)}
+    packed["truth_count"] = np.array([len(image.truth) for image in images], np.int64)
+    packed["box_count"] = np.array([len(image.boxes) for image in images], np.int64)
+    return packed
+
+
+def _unpacked(packed: Mapping[str, np.ndarray]) -> list[Detected]:
+    truth, boxes = (np.cumsum([0, *packed[count]]) for count in ("truth_count", "box_count"))
+    return [
+        Detected(
+            **{name: packed[name][truth[i] : truth[i + 1]] for name in _TRUTH},
+            **{name: packed[name][boxes[i] : boxes[i + 1]] for name in _FOUND},
+        )
+        for i in range(len(packed["truth_count"]))
+    ]
+
+
+def _box_errors(region: Region, image: Detected) -> _Grid:
     """Boxes found, missed and false per window, each counted where its centre is."""
     matched = metrics.match(image)
     right = np.zeros(len(image.truth), bool)
@@ -367,7 +506,7 @@ def _box_errors(region: Region, image: Detected) -> list[dict]:
     grid.count_points("found", centres[right])
     grid.count_points("missed", centres[~right & ~image.ignored])
     grid.count_points("false", ((image.boxes[:, :2] + image.boxes[:, 2:]) / 2)[matched == -1])
-    return grid.windows()
+    return grid
 
 
 def detected_in(

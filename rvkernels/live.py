@@ -29,6 +29,12 @@ GPU_QUERY = "name,utilization.gpu,memory.used,memory.total"
 SILENT_SECONDS = 600.0
 # Between the start of a snakemake process and the name of its log.
 START_SECONDS = 300.0
+# Of a stage that may be several jobs: the rule that gathers its parts, and what a part leaves below parts/.
+PARTS = {
+    "chip": ("gather_chips", "{experiment}/chip/{scatteritem}/part.npz"),
+    "predict": ("gather_predictions", "{experiment}/predict/{model}/{framework}/{seed}/{scatteritem}/part.json"),
+    "evaluate": ("gather_evaluation", "{experiment}/evaluate/{run}/{scatteritem}.npz"),
+}
 STATES = ("waiting", "running", "stopped", "done")
 
 
@@ -194,6 +200,20 @@ class Watcher:
 
     def outputs(self) -> Iterator[tuple[str, dict[str, str], Path]]:
         """(rule, wildcards, the file that is there when the job is done) of every job of the study."""
+        for rule, keys, path in self._stage_outputs():
+            count = self.study.parts.get(rule, 1)
+            if count == 1:
+                yield rule, keys, path
+                continue
+            gather, left = PARTS[rule]
+            for number in range(1, count + 1):
+                part = {**keys, "scatteritem": f"{number}-of-{count}"}
+                # When they are gathered, Snakemake removes them.
+                yield f"{rule}_part", part, path if path.exists() else self.folder / "parts" / left.format(**part)
+            yield gather, keys, path
+
+    def _stage_outputs(self) -> Iterator[tuple[str, dict[str, str], Path]]:
+        """The same where every stage is one job."""
         study, data, runs = self.study, self.folder / "data", self.folder / "runs"
         for rule, name in (
             *(("fetch", "scenes.jsonl"), ("split", "regions.csv"), ("analyze", "statistics.json")),

@@ -1,4 +1,4 @@
-"""Predict whole regions of scenes window by window, and put the windows together again.
+"""Predict whole regions of scenes window by window, and put the windows together again, in one job or in several.
 
 A window never reads outside its region, so that a test region is predicted without a pixel of the training regions;
 where a window is larger than what is there, the image is mirrored at the edge.
@@ -16,14 +16,15 @@ from typing import Any, Callable
 
 import numpy as np
 
-from rvkernels import record, registry
-from rvkernels.assemble import SINKS, Window, windows_of
+from rvkernels import predicted_parts, record, registry
+from rvkernels.assemble import FINDERS, WRITERS, Window, Windows, share_of
 from rvkernels.batches import Normalisation
 from rvkernels.checkpoint import read_checkpoint
-from rvkernels.files import atomic
+from rvkernels.files import atomic, write_json
 from rvkernels.ops import tile
 from rvkernels.ops.blend import WINDOWS
 from rvkernels.ops.normalize import normalize
+from rvkernels.parts import WHOLE, Part
 from rvkernels.progress import LOG, Progress
 from rvkernels.registry import suggest
 from rvkernels.scene import Region, Scene
@@ -133,8 +134,11 @@ def predict(
     device: str = "cpu",
     dataset: str | None = None,
     seed: int | None = None,
+    part: Part | None = None,
 ) -> None:
     """Predict the regions of `split` with a trained network; write the folder `out` (rvkernels/predictions.py), whole.
+
+    With `part` only that part of the windows is predicted, and `out` is for `gather` (rvkernels/predicted_parts.py).
 
     framework, model  names of files in rvkernels/frameworks and rvkernels/models
     checkpoint        best.npz or last.npz of `rvk train`; the network computes in the precision it was trained in
@@ -180,6 +184,7 @@ def predict(
             settings=settings,
             folder=folder,
             threads=threads,
+            part=part,
         )
         record.write_record(
             folder / "record.json",
@@ -200,6 +205,34 @@ def predict(
             chips_per_s=result["windows"] / max(sum(times["network"]), 1e-9),
             software_of=network.versions(),
         )
+
+
+def gather(
+    parts: Sequence[str | Path],
+    *,
+    task: str,
+    scenes: Mapping[str, Scene],
+    regions: Sequence[Region],
+    classes: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    out: str | Path,
+    split: str = "test",
+    threads: int = 1,
+) -> None:
+    """Write the folder `out`, whole, from the folders of all parts: the files of a single job, byte for byte.
+
+    Of the record, times are those of all parts, and the machine is that of the first. Raises FileNotFoundError for a
+    missing part, and ValueError when the parts are not those of one whole.
+    """
+    settings = for_task(settings, task)
+    used, wanted, windows, settings = _plan(task, scenes, regions, split, settings)
+    with atomic(out) as folder:
+        folder.mkdir()
+        writer = WRITERS[task](used, wanted, classes, settings, folder, threads or os.cpu_count() or 1)
+        predicted_parts.replay(parts, task, len(windows), wanted, writer.put)
+        writer.close()
+        result = _counts(used, wanted, len(windows))
+        write_json(folder / "record.json", predicted_parts.merged_record(parts, result))
 
 
 class Network:
@@ -274,15 +307,18 @@ class Reader:
 
     def __init__(
         self,
-        windows: Sequence[Window],
+        windows: Windows | Sequence[Window],
         regions: Sequence[Region],
         scenes: Mapping[str, Scene],
         size: int,
         batch: int,
         threads: int,
         valid: bool,
+        wanted: range | None = None,
     ) -> None:
+        """`wanted`: numbers of the windows to read; None: all."""
         self._windows, self._regions, self._scenes = windows, regions, scenes
+        self._wanted = range(len(windows)) if wanted is None else wanted
         self._size, self._batch, self._threads, self._valid = size, batch, threads, valid
         self._open: tuple[str, tile.Raster] | None = None
         self.seconds: list[float] = []
@@ -291,13 +327,18 @@ class Reader:
         first = self._scenes[self._regions[0].scene]
         window_bytes = self._size**2 * first.bands * np.dtype(first.dtype).itemsize
         step = self._batch * max(1, READ_BYTES // (window_bytes * self._batch))
-        parts = [self._windows[i : i + step] for i in range(0, len(self._windows), step)]
+        firsts = self._wanted[::step]
+
+        def read(first: int) -> tuple[Sequence[Window], np.ndarray, np.ndarray | None]:
+            part = self._windows[first : min(first + step, self._wanted.stop)]
+            return (part, *self._read(part))
+
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(self._read, parts[0])
-            for number, part in enumerate(parts):
-                images, valid = waiting.result()
-                if number + 1 < len(parts):
-                    waiting = pool.submit(self._read, parts[number + 1])
+            waiting = pool.submit(read, firsts[0]) if firsts else None
+            for following in itertools.chain(firsts[1:], [None] if firsts else []):
+                part, images, valid = waiting.result()
+                if following is not None:
+                    waiting = pool.submit(read, following)
                 for i in range(0, len(part), self._batch):
                     some = slice(i, i + self._batch)
                     yield part[some], images[some], None if valid is None else valid[some]
@@ -365,6 +406,30 @@ def _side(regions: Sequence[Region]) -> int:
 # --- the loop ------------------------------------------------------------------------------------------------------
 
 
+def _plan(
+    task: str,
+    scenes: Mapping[str, Scene],
+    regions: Sequence[Region],
+    split: str,
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Scene], list[Region], Windows, Mapping[str, Any]]:
+    """The split's scenes, its regions in order, their windows, and the settings with a size. No file is opened."""
+    wanted = [r for r in regions if r.split == split]
+    if not wanted:
+        there = sorted({r.split for r in regions})
+        raise ValueError(f"no region is in split {split!r}; there are {', '.join(there) or 'none'}")
+    order = {name: i for i, name in enumerate(scenes)}
+    wanted.sort(key=lambda r: (order[r.scene], r.row, r.col))
+    if settings["size"] is None:
+        settings = {**settings, **dict.fromkeys(("size", "stride"), _side(wanted))}
+    windows = Windows(wanted, task, settings["size"], settings["stride"])
+    return {r.scene: scenes[r.scene] for r in wanted}, wanted, windows, settings
+
+
+def _counts(used: Mapping[str, Scene], wanted: Sequence[Region], windows: int) -> dict[str, int]:
+    return {"scenes": len(used), "windows": windows, "pixels": sum(r.rows * r.cols for r in wanted)}
+
+
 def predict_scenes(
     score: Score,
     *,
@@ -378,19 +443,15 @@ def predict_scenes(
     settings: Mapping[str, Any],
     folder: Path,
     threads: int = 1,
+    part: Part | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Score every window of the split's regions and write everything but the record into `folder`.
 
-    Returns (times in seconds: warmup, network, read, total; counts: scenes, windows, pixels).
+    With `part`: the windows of that part, of which what `gather` needs is written (rvkernels/predicted_parts.py).
+    Returns (times in seconds: warmup, network, read, total; counts: scenes, windows, pixels; of windows those scored).
     Raises ValueError when the split has no region, a scene does not fit the model, or a score is no probability.
     """
-    wanted = [r for r in regions if r.split == split]
-    if not wanted:
-        there = sorted({r.split for r in regions})
-        raise ValueError(f"no region is in split {split!r}; there are {', '.join(there) or 'none'}")
-    order = {name: i for i, name in enumerate(scenes)}
-    wanted.sort(key=lambda r: (order[r.scene], r.row, r.col))
-    used = {r.scene: scenes[r.scene] for r in wanted}
+    used, wanted, windows, settings = _plan(task, scenes, regions, split, settings)
     first = next(iter(used.values()))
     for scene in used.values():
         if scene.bands != bands:
@@ -399,18 +460,21 @@ def predict_scenes(
             raise ValueError(
                 f"scene {scene.id}: its pixels are {scene.dtype}, but those of {first.id} are {first.dtype}"
             )
-
-    if settings["size"] is None:
-        settings = {**settings, **dict.fromkeys(("size", "stride"), _side(wanted))}
+    share = share_of(windows, task, settings["batch"], part or WHOLE)
     size = -(-settings["size"] // multiple) * multiple  # what the network sees; the surplus is not used
-    windows = windows_of(wanted, task, settings["size"], settings["stride"])
-    sink = SINKS[task](used, wanted, classes, settings, folder, threads)
-    reader = Reader(windows, wanted, used, size, settings["batch"], threads, valid=task == "segmentation")
+    valid = task == "segmentation"
+    reader = Reader(windows, wanted, used, size, settings["batch"], threads, valid=valid, wanted=share.scored)
     warmup: dict[int, float] = {}  # by size of batch
     network: list[float] = []
     began = time.perf_counter()
-    with Progress(len(windows), f"predict {split}", "windows") as progress:
-        for batch, images, valid in reader:
+    if part is None:
+        writer = WRITERS[task](used, wanted, classes, settings, folder, threads)
+    else:
+        writer = predicted_parts.keeper(folder, task, part, share, len(windows), wanted, len(classes))
+    finder = FINDERS[task](wanted, windows, share, len(classes), settings, writer.put, threads)
+    done = share.scored.start
+    with Progress(len(share.scored), f"predict {split}", "windows") as progress:
+        for batch, images, masks in reader:
             if len(images) not in warmup:  # it runs twice: what is compiled or allocated once is not counted
                 start = time.perf_counter()
                 score(images)
@@ -418,15 +482,16 @@ def predict_scenes(
             start = time.perf_counter()
             results = score(images)
             network.append(time.perf_counter() - start)
-            last = 0
-            for region, part in itertools.groupby(w.region for w in batch):
-                some = slice(last, last + sum(1 for _ in part))
-                sink.add(region, batch[some], results[some], None if valid is None else valid[some])
-                last = some.stop
+            last = max(share.used.start - done, 0)
+            for region, some in itertools.groupby(w.region for w in batch[last : max(share.used.stop - done, 0)]):
+                these = slice(last, last + sum(1 for _ in some))
+                finder.add(region, batch[these], results[these], None if masks is None else masks[these])
+                last = these.stop
+            done += len(batch)
             progress.add(len(batch))
-    sink.close(split)
+    finder.close()
+    writer.close()
     total = time.perf_counter() - began - sum(warmup.values())
     times = {"warmup": list(warmup.values()), "network": network, "read": reader.seconds, "total": [total]}
-    pixels = sum(r.rows * r.cols for r in wanted)
-    LOG.info("predict %s: %d scenes, %d windows, %.1f s", split, len(used), len(windows), total)
-    return times, {"scenes": len(used), "windows": len(windows), "pixels": pixels}
+    LOG.info("predict %s: %d scenes, %d windows, %.1f s", split, len(used), len(share.scored), total)
+    return times, _counts(used, wanted, len(share.scored))

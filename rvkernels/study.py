@@ -47,6 +47,7 @@ class Study:
         self.threads: int = config["threads"]
         self.device: str = config["device"]
         self.mirror: str | None = config["mirror"]
+        self.parts: dict[str, int] = config["parts"]
         self._dataset_files = dataset_files
 
     @classmethod

@@ -78,10 +78,11 @@ def test_captions_of_snakemakes_report_are_there_and_used():
 
 
 @pytest.mark.study
-def test_the_stages_that_watch_counts_are_those_of_the_workflow(tmp_path):
+@pytest.mark.parametrize("parts", ["", "parts: { chip: 2, predict: 3, evaluate: 4 }"])
+def test_the_stages_that_watch_counts_are_those_of_the_workflow(tmp_path, parts):
     study = tmp_path / "study.yaml"
     text = (ROOT / "config/smoke.yaml").read_text() + "\nseeds: [0, 1]\nframeworks: [torch, jax]\nbench: quick\n"
-    study.write_text(text + "divergence_control: true\n")
+    study.write_text(f"{text}divergence_control: true\n{parts}\n")
     plan = snakemake("--dry-run", "--configfile", study, "--directory", tmp_path / "work").stdout
     counts = dict(re.findall(r"^(\w+) +(\d+)$", plan.partition("Job stats:")[2].partition("\n\n")[0], re.M))
     stages = {stage.rule: str(stage.total) for stage in Watcher(study, datasets=ROOT / "config/datasets").look().stages}

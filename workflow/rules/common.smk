@@ -44,9 +44,15 @@ BENCH = f"{RESULTS}/bench_train"
 KERNELS = "results/bench/kernels.json"
 PEERS_PYTHON = "build/conda/bench.python"
 RUN = f"{RESULTS}/runs/{{experiment}}/{{model}}/{{framework}}/{{seed}}"
+PARTS = f"{RESULTS}/parts/{{experiment}}"
 BASELINE = f"{RESULTS}/runs/{{experiment}}/baseline/logistic/0"
 
 STUDY.tell_jobs()
+
+
+# Where a stage is one job, the rules of its parts are not there.
+scattergather:
+    **STUDY.parts,
 
 
 wildcard_constraints:
@@ -113,6 +119,11 @@ def package_sources(wildcards):
         for pattern in project["tool"]["rvkernels"]["sources"]
         for path in CHECKOUT.glob(pattern)
     ]
+
+
+def part(wildcards):
+    """A params function: the option for the part that this job is to do."""
+    return f"--part {wildcards.scatteritem.replace('-of-', '/')}"
 
 
 def dataset_file(wildcards):
