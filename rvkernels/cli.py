@@ -42,11 +42,10 @@ def split(a: Arguments) -> None:
 
 
 def analyze(a: Arguments) -> None:
-    """statistics of bands and classes over the training regions"""
+    """statistics of bands over the training regions"""
     from rvkernels.analyze import analyze
 
-    s = a.settings
-    analyze(a.dataset, a.scenes, a.regions, task=s["task"], settings=s["chip"], out=a.out, threads=a.threads)
+    analyze(a.scenes, a.regions, out=a.out, threads=a.threads)
 
 
 def chip(a: Arguments) -> None:
@@ -357,7 +356,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb(fetch, "dataset", threads=True)
     verb(split, "scenes")
-    verb(analyze, "dataset", "scenes", "regions", threads=True)
+    verb(analyze, "scenes", "regions", threads=True)
     parted(verb(chip, "dataset", "scenes", "regions", threads=True))
     gatherer(gather_chips, "dataset")
     runs = [

@@ -1,7 +1,6 @@
 rule analyze:
     input:
         package=package("base"),
-        dataset=dataset_file,
         scenes=rules.fetch.output.scenes,
         regions=rules.split.output.regions,
     output:
@@ -16,8 +15,8 @@ rule analyze:
     resources:
         **asks("analyze"),
     params:
-        settings=settings("analyze", "chip"),
+        settings=settings("analyze"),
     shell:
         RVK
-        + " --log {log:q} analyze --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --scenes {input.scenes:q} --regions {input.regions:q} --threads {threads} --out {output.statistics:q}"
+        + " --log {log:q} analyze --settings {params.settings:q} --scenes {input.scenes:q}"
+        " --regions {input.regions:q} --threads {threads} --out {output.statistics:q}"
