@@ -37,7 +37,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rvkernels.models import Graph, OwnModel, parameter_count, shapes, trained
+from rvkernels.models import Conv, Graph, OwnModel, parameter_count, shapes, trained
 from rvkernels.registry import suggest
 
 # Settings of each loss with their defaults. `ignore` None: 255 for segmentation, as in label chips, else -1.
@@ -241,6 +241,16 @@ def check_state(
                     f"expected shape {weights[name].shape}"
                 )
     return parts
+
+
+def skips_before(layer: Conv, channels: int) -> bool:
+    """Whether PyTorch and TensorFlow take every stride-th pixel before this convolution, not in it.
+
+    oneDNN, which computes for both on the CPU, writes beyond its memory in the gradient of a strided 1 x 1 convolution
+    with channels last where these are fewer than a vector's 16 numbers: a crash, a hang or wrong numbers
+    (uxlfoundation/oneDNN, issue 6035). The result is the same; above 15 channels their own way is the quicker.
+    """
+    return layer.kernel == 1 and layer.stride > 1 and layer.pad == 0 and channels < 16
 
 
 def check_arithmetic(device: str, precision: str, threads: int) -> None:

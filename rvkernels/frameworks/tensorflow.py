@@ -26,7 +26,7 @@ import numpy as np
 from rvkernels import own_model
 from rvkernels import weights as weight_files
 from rvkernels.files import atomic
-from rvkernels.frameworks import Contract, check_state
+from rvkernels.frameworks import Contract, check_state, skips_before
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -442,6 +442,8 @@ def _pad(x: tf.Tensor, pad: int, value: float) -> tf.Tensor:
 
 
 def _conv(layer: Conv, x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    if skips_before(layer, x.shape[-1]):
+        return tf.nn.conv2d(x[:, :: layer.stride, :: layer.stride], weight, 1, "VALID")
     # "SAME" is these numbers exactly where it depends on no size, and fastest there.
     if layer.stride == 1 and layer.kernel == 2 * layer.pad + 1:
         return tf.nn.conv2d(x, weight, 1, "SAME")

@@ -18,7 +18,7 @@ from torch import nn
 from rvkernels import own_model
 from rvkernels import weights as weight_files
 from rvkernels.codegen import torch_module
-from rvkernels.frameworks import Contract, check_state
+from rvkernels.frameworks import Contract, check_state, skips_before
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -348,7 +348,20 @@ class _Locations(nn.Module):
         return torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], dim=1)
 
 
+class _Skipping(nn.Conv2d):
+    """A 1 x 1 convolution of every `every`-th pixel."""
+
+    def __init__(self, into: int, filters: int, every: int, bias: bool) -> None:
+        super().__init__(into, filters, 1, bias=bias)
+        self._every = every
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x[:, :, :: self._every, :: self._every])
+
+
 def _operation(layer: Layer, into: int, in_place: bool) -> nn.Module:
+    if isinstance(layer, Conv) and skips_before(layer, into):
+        return _Skipping(into, layer.filters, layer.stride, layer.bias)
     if isinstance(layer, Conv):
         return nn.Conv2d(into, layer.filters, layer.kernel, layer.stride, layer.pad, bias=layer.bias)
     if isinstance(layer, ConvTranspose):

@@ -460,6 +460,22 @@ def test_running_statistics_by_hand(any_framework):
     assert model.weights()["n.variance"] == pytest.approx(0.9 + 0.1 * 56 / 3)
 
 
+@pytest.mark.parametrize("bands", [3, 12, 16])
+def test_gradients_of_a_strided_convolution_of_few_channels(any_framework, bands):
+    """oneDNN's own, channels last, ends the process."""
+    graph = Graph("segmentation", (Conv("c", "image", 24, 1, 2), ConvTranspose("up", "c", 2, 2, 2)), "up", bands, 2)
+    begin = weights.initial(graph, 1)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 80, 82, bands)).astype(np.float32)
+    targets = (rng.integers(0, 2, (2, 80, 82)).astype(np.int32),)
+    loss, sgd = {"name": "cross_entropy"}, {"name": "sgd"}
+    _, expected = reference.Framework(graph, begin, loss, sgd).gradients(images, targets)
+    model = any_framework(graph, begin, loss, sgd)
+    for _ in range(4):
+        _, found = model.gradients(as_layout(any_framework, images), targets)
+        assert_close(found, expected, 1e-3)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
