@@ -459,6 +459,18 @@ def test_the_scene_is_drawn_once_and_as_described(tmp_path, monkeypatch):
     assert np.array_equal(np.load(again_made / "scene_hwc.npy"), scene.image)
 
 
+@pytest.mark.parametrize("kernel", ["components", "confusion", "nms", "statistics"])
+def test_a_kernel_s_check_sees_one_wrong_number_in_what_is_timed(kernel, tmp_path, monkeypatch):
+    monkeypatch.setattr(_scene, "QUICK_SIZE", 700)
+    for made in registry.load("bench", kernel).cases(Scene(quick=True, cache=tmp_path), True):
+        result = made.ours(made.inputs, 1)()
+        made.check(made.inputs, result)
+        array = result["histogram"] if isinstance(result, dict) else getattr(result, "labels", result)
+        array.flat[array.size // 2] += 1
+        with pytest.raises(AssertionError):
+            made.check(made.inputs, result)
+
+
 def called(path, name):
     """Calls of `name` in a source file."""
     nodes = ast.walk(ast.parse(path.read_text()))

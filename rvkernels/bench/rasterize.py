@@ -21,8 +21,7 @@ BOUNDARY = "paints the boundaries of polygons, too, and rounds their corners to 
 
 
 def cases(scene: Scene, quick: bool) -> list[Case]:
-    coords, ring_start, values = _buildings(scene)
-    polygons = {"coords": coords, "ring_start": ring_start, "values": values}
+    buildings = polygons(scene)
     chips = np.random.default_rng(1).integers(0, (scene.rows - CHIP, scene.cols - CHIP), (60 if quick else 300, 2))
     whole = np.zeros((1, 2), np.int64)
     floor = Peer("memset", "numpy:fill_masks")
@@ -33,7 +32,7 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
         Case(
             kernel="rasterize",
             name=f"{len(chips)} chips",
-            inputs={**polygons, **_windows(polygons, chips, CHIP, CHIP)},
+            inputs={**buildings, **_windows(buildings, chips, CHIP, CHIP)},
             ours=run_chips,
             peers=(layer, shapes, opencv),
             floor=floor,
@@ -41,7 +40,7 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
         Case(
             kernel="rasterize",
             name="whole scene",
-            inputs={**polygons, **_windows(polygons, whole, scene.rows, scene.cols)},
+            inputs={**buildings, **_windows(buildings, whole, scene.rows, scene.cols)},
             ours=run_scene,
             peers=(Peer("rusterize", "rusterize:rasterize", check=nearly_the_same_mask), layer, shapes, opencv),
             floor=floor,
@@ -49,21 +48,22 @@ def cases(scene: Scene, quick: bool) -> list[Case]:
     ]
 
 
-def _buildings(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Corners of all polygons in pixels (x = column), where each polygon's begin, and their classes."""
+def polygons(scene: Scene) -> dict[str, np.ndarray]:
+    """The buildings: `coords`, corners in pixels (x = column), `ring_start`, where each begins, `values`, classes."""
     with open(scene.buildings, encoding="utf-8") as file:
         features = json.load(file)["features"]
     rings = [np.array(feature["geometry"]["coordinates"][0]) for feature in features]
     west, width, _, north, _, height = raster.describe(scene.path("strip"))["transform"]
     coords = (np.concatenate(rings) - (west, north)) / (width, height)
     ring_start = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]).astype(np.int64)
-    return coords, ring_start, np.array([feature["properties"]["cls"] for feature in features], np.uint8)
+    values = np.array([feature["properties"]["cls"] for feature in features], np.uint8)
+    return {"coords": coords, "ring_start": ring_start, "values": values}
 
 
-def _windows(polygons: Inputs, places: np.ndarray, rows: int, cols: int) -> dict[str, Any]:
+def _windows(buildings: Inputs, places: np.ndarray, rows: int, cols: int) -> dict[str, Any]:
     """The windows, and for who has no index which polygons' boxes meet each: hits[hit_start[i]:hit_start[i + 1]]."""
-    starts = polygons["ring_start"][:-1]
-    low, high = (f.reduceat(polygons["coords"], starts) for f in (np.minimum, np.maximum))
+    starts = buildings["ring_start"][:-1]
+    low, high = (f.reduceat(buildings["coords"], starts) for f in (np.minimum, np.maximum))
     begin = places[:, ::-1]
     end = begin + np.array([cols, rows])
     hits = [np.flatnonzero(((low < b) & (high > a)).all(axis=1)) for a, b in zip(begin, end)]
@@ -71,7 +71,7 @@ def _windows(polygons: Inputs, places: np.ndarray, rows: int, cols: int) -> dict
     return {"places": places, "rows": rows, "cols": cols, "hits": np.concatenate(hits), "hit_start": hit_start}
 
 
-def _rasterizer(inputs: Inputs, threads: int) -> Rasterizer:
+def rasterizer(inputs: Inputs, threads: int) -> Rasterizer:
     n = len(inputs["values"])
     each = np.arange(n + 1)
     geometries = Geometries(inputs["coords"], inputs["ring_start"], each, each, np.full(n, POLYGON, np.uint8))
@@ -79,14 +79,14 @@ def _rasterizer(inputs: Inputs, threads: int) -> Rasterizer:
 
 
 def run_chips(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
-    index = _rasterizer(inputs, threads)
+    index = rasterizer(inputs, threads)
     out = np.empty((len(inputs["places"]), inputs["rows"], inputs["cols"]), np.uint8)
     return lambda: index.windows(inputs["places"], inputs["rows"], inputs["cols"], out)
 
 
 def run_scene(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
     out = np.empty((1, inputs["rows"], inputs["cols"]), np.uint8)
-    return lambda: _rasterizer(inputs, threads).windows(inputs["places"], inputs["rows"], inputs["cols"], out)
+    return lambda: rasterizer(inputs, threads).windows(inputs["places"], inputs["rows"], inputs["cols"], out)
 
 
 def same_masks(ours: np.ndarray, theirs: Any) -> None:

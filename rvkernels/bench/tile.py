@@ -71,7 +71,7 @@ def _stretched(scene: Scene, quick: bool) -> Case:
     """Random windows of half to twice the size, as in training with scale jitter, bilinear."""
     extent, count = (0, 0, scene.rows, scene.cols), RANDOM // (10 if quick else 1)
     plan = plans.random(extent, None, count, sizes=(SIZE // 2, 2 * SIZE), seed=0)
-    inputs = {"path": scene.path("deflate512_pred2"), "windows": plan, "size": SIZE, "bands": scene.image.shape[2]}
+    inputs = _inputs(scene, "deflate512_pred2", plan)
     # Next to pixels without data GDAL weighs rows alike however little of them there is; we weigh pixels.
     whole = [i for i, window in enumerate(plan.tolist()) if _has_data(scene.image, window)]
     inputs["compared"] = np.array(whole[:: max(1, len(whole) // COMPARED)])
@@ -79,9 +79,9 @@ def _stretched(scene: Scene, quick: bool) -> Case:
         kernel="tile",
         name=f"{count:,} random, resized to {SIZE}",
         inputs=inputs,
-        ours=run_stretched,
+        ours=run_chips,
         check=as_reference,
-        peers=(Peer("GDAL ReadAsArray, bilinear", "gdal:stretched_chips", check=nearly_same_chips),),
+        peers=(Peer("GDAL ReadAsArray, bilinear", "gdal:chips", check=nearly_same_chips),),
     )
 
 
@@ -109,8 +109,7 @@ def _case(
     peers: tuple[Peer, ...] = (),
 ) -> Case:
     """`whole`: the windows cover the scene, so that peers may as well read all of it. `peers`: others instead."""
-    path = scene.path(encoding)
-    inputs: dict[str, Any] = {"path": path, "windows": windows, "image": scene.image, "cache_mb": cache_mb}
+    inputs = _inputs(scene, encoding, windows, cache_mb)
     inputs["compared"] = np.unique(np.linspace(0, len(windows) - 1, COMPARED).astype(np.int64))
     if blocks:
         inputs["offsets"], inputs["sizes"] = scene.blocks(encoding)
@@ -125,13 +124,18 @@ def _case(
     )
 
 
+def _inputs(scene: Scene, encoding: str, windows: np.ndarray, cache_mb: int | None = None) -> dict[str, Any]:
+    path, image = scene.path(encoding), scene.image
+    return {"path": path, "windows": windows, "size": SIZE, "image": image, "cache_mb": cache_mb}
+
+
 def run_chips(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
     path, windows, compared = inputs["path"], inputs["windows"], inputs["compared"]
     out = np.empty((len(windows), SIZE, SIZE, inputs["image"].shape[2]), np.uint8)
     options = {} if inputs["cache_mb"] is None else {"cache_mb": inputs["cache_mb"]}
 
     def run() -> np.ndarray:
-        tile.Raster(path, **options).read(windows, out=out, threads=threads)
+        tile.Raster(path, **options).read(windows, size=SIZE, out=out, threads=threads)
         return out[compared]
 
     return run
@@ -145,17 +149,6 @@ def run_one_by_one(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
         raster = tile.Raster(path, cache_mb=512)  # GDAL's default is a twentieth of the memory
         for i in range(len(windows)):
             raster.read(windows[i : i + 1], out=out[i : i + 1], threads=threads)
-        return out[compared]
-
-    return run
-
-
-def run_stretched(inputs: Inputs, threads: int) -> Callable[[], np.ndarray]:
-    path, windows, size, compared = (inputs[name] for name in ("path", "windows", "size", "compared"))
-    out = np.empty((len(windows), size, size, inputs["bands"]), np.uint8)
-
-    def run() -> np.ndarray:
-        tile.Raster(path).read(windows, size=size, out=out, threads=threads)
         return out[compared]
 
     return run

@@ -75,10 +75,9 @@ DEFAULT_CACHE = gdal.GetCacheMax()
 
 
 def chips(inputs, threads):
-    """Windows into arrays (bands, rows, cols); each thread has a dataset and a part of the windows."""
-    windows = inputs["windows"]
-    rows, cols = (int(v) for v in windows[0, 2:])
-    out = np.empty((len(windows), inputs["image"].shape[2], rows, cols), np.uint8)
+    """Windows into arrays (bands, size, size), resampled to that; each thread has a dataset and its windows."""
+    windows, size = inputs["windows"], inputs["size"]
+    out = np.empty((len(windows), inputs["image"].shape[2], size, size), np.uint8)
     workers = threads or os.cpu_count()
     parts = np.array_split(np.arange(len(windows)), workers)
     cache = DEFAULT_CACHE if inputs["cache_mb"] is None else inputs["cache_mb"] << 20
@@ -87,32 +86,10 @@ def chips(inputs, threads):
         dataset = gdal.Open(inputs["path"])
         for i in part.tolist():
             row, col, rows, cols = windows[i].tolist()
-            dataset.ReadAsArray(col, row, cols, rows, buf_obj=out[i])
-
-    def run():
-        gdal.SetCacheMax(cache)
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(read, parts))
-        return np.moveaxis(out[inputs["compared"]], 1, 3)
-
-    return run
-
-
-def stretched_chips(inputs, threads):
-    """Windows of any size, resampled to one in the same call; else as `chips`."""
-    windows, size = inputs["windows"], inputs["size"]
-    out = np.empty((len(windows), inputs["bands"], size, size), np.uint8)
-    workers = threads or os.cpu_count()
-    parts = np.array_split(np.arange(len(windows)), workers)
-
-    def read(part):
-        dataset = gdal.Open(inputs["path"])
-        for i in part.tolist():
-            row, col, rows, cols = windows[i].tolist()
             dataset.ReadAsArray(col, row, cols, rows, buf_obj=out[i], resample_alg=gdal.GRIORA_Bilinear)
 
     def run():
-        gdal.SetCacheMax(DEFAULT_CACHE)
+        gdal.SetCacheMax(cache)
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(read, parts))
         return np.moveaxis(out[inputs["compared"]], 1, 3)
