@@ -133,6 +133,7 @@ class Batches:
     shuffle    order by Philox permutation of (seed, epoch); else the order of `rows`
     drop_last  leave the last partial batch out (training); else it is smaller
     first      number of batches to skip: where a resumed epoch goes on
+    part       (i, n): of every batch only the i-th of n slices, as equal as may be; what worker i of n computes with
     prepare    called in the thread with every batch; its result becomes `targets`
 
     An error in the thread is raised in the caller, at the batch where it happened.
@@ -150,6 +151,7 @@ class Batches:
         shuffle: bool = False,
         drop_last: bool = False,
         first: int = 0,
+        part: tuple[int, int] = (0, 1),
         settings: dict | None = None,
         layout: str = "NHWC",
         prepare: Callable[[Batch], tuple[np.ndarray, ...]] | None = None,
@@ -158,7 +160,8 @@ class Batches:
     ) -> None:
         count = count_batches(len(rows), batch, drop_last=drop_last)
         order = rows[permutation(len(rows), seed, epoch, kernel=kernel)] if shuffle else rows
-        parts = [np.ascontiguousarray(order[i * batch : (i + 1) * batch]) for i in range(first, count)]
+        whole = [order[i * batch : (i + 1) * batch] for i in range(first, count)]
+        parts = [np.ascontiguousarray(np.array_split(rows, part[1])[part[0]]) for rows in whole]
         self._length = len(parts)
         self._prepare = prepare
         self._load = lambda part: load_batch(

@@ -153,5 +153,5 @@ def bench_train(run: Run, *, batch: int, steps: int, warmup: int, number: int, o
         },
         chips_per_s=batch / median,
         peak_device_mb=None if held is None else held / 2**20,
-        software_of=run.framework_class.versions(),
+        software_of=run.framework.Framework.versions(),
     )

@@ -99,12 +99,50 @@ def _run(a: Arguments) -> Run:
         dataset=description["name"],
         pretrained=a.settings["pretrained"],
         code=a.settings["code"],
+        count=a.workers if "workers" in a else 1,
     )
 
 
-def train(a: Arguments) -> None:
+def train(a: Arguments) -> int:
     """train a model, or go on where a killed training stopped"""
-    _run(a).go()
+    from rvkernels import workers
+
+    seat = workers.seat(os.environ)
+    if seat is None and a.workers > 1:
+        return _train_together(a)
+    if seat is None:
+        _run(a).go()
+        return 0
+    if a.workers not in (1, seat.count):
+        raise ValueError(f"--workers is {a.workers}, but the environment makes this one of {seat.count} workers")
+    a.workers = seat.count
+    if a.settings["device"] == "cuda":
+        workers.take_device(seat, os.environ)
+    run = _run(a)
+    with workers.meet(seat, run.digest()) as team:
+        run.go(team)
+    return 0
+
+
+def _train_together(a: Arguments) -> int:
+    """Start the workers on this machine, after all is checked that can be without them. The status to exit with."""
+    from rvkernels import workers
+    from rvkernels.progress import tell_error
+
+    if a.settings["device"] == "cuda":
+        workers.check_devices(a.workers, os.environ)
+    run = _run(a)
+    os.environ["RVK_MEETING"] = f"127.0.0.1:{workers.free_port()}"
+    os.environ["RVK_PARENT"] = str(os.getpid())  # a worker ends when this process is gone
+    # As `rvk`, wherever the package is: with -c the working directory would be looked at first.
+    code = "import sys; sys.path[:] = filter(None, sys.path); from rvkernels.cli import main; raise SystemExit(main())"
+    failed = run.framework.launch(a.workers, [sys.executable, "-c", code, *a.arguments])
+    if not failed:
+        return 0
+    if set(failed.values()) == {2}:
+        return 2  # each has told its own
+    tell_error(f"rvk train: error: {workers.ended(failed, a.workers)}")
+    return 1
 
 
 def bench_train(a: Arguments) -> None:
@@ -370,6 +408,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--seed", type=int, required=True)
     for sub in runs[1:]:
         sub.add_argument("--framework", required=True, help="file of rvkernels/frameworks/")
+    together = "processes that train together on this machine; of srun's or torchrun's tasks each is one without it"
+    runs[1].add_argument("--workers", type=int, default=1, metavar="N", help=f"{together}; default: 1")
     sub = runs[2]
     sub.add_argument("--batch", type=int, required=True, help="images per step")
     sub.add_argument("--round", type=int, required=True, help="number of the round")
@@ -453,23 +493,29 @@ def watch_workflow() -> None:
     threading.Thread(target=watch, daemon=True, name="watch").start()
 
 
+def _follows() -> bool:
+    """Whether this process is a worker of a training besides the first, whose log it is."""
+    from rvkernels import workers
+
+    seat = workers.seat(os.environ)
+    return seat is not None and seat.rank > 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns 0; 1 when `bench` found a wrong result; 2 after one line about a wrong input."""
     a = parser().parse_args(arguments)
+    a.arguments = sys.argv[1:] if arguments is None else arguments
     if "framework" in a:
-        environment.enter(a.framework, a.threads, sys.argv[1:] if arguments is None else arguments)
+        environment.enter(a.framework, a.threads, a.arguments)
     from rvkernels.files import read_json
-    from rvkernels.progress import LOG, start_log
+    from rvkernels.progress import start_log, tell_error
 
-    start_log(a.log)
-    watch_workflow()
     try:
+        start_log(a.log, errors_only="workers" in a and _follows())
+        watch_workflow()
         if "settings" in a:
             a.settings = read_json(a.settings)
         return a.call(a) or 0
     except (ValueError, FileNotFoundError) as error:
-        line = f"rvk {a.verb}: error: {' '.join(str(error).split())}"
-        print(line, file=sys.stderr)
-        if a.log:
-            LOG.error(line)
+        tell_error(f"rvk {a.verb}: error: {' '.join(str(error).split())}")
         return 2

@@ -51,10 +51,12 @@ class Cluster:
             if name not in names:
                 raise ValueError(f"{self._where}: rules: no rule {name!r}; {registry.suggest(name, names)}")
 
-    def asks(self, rule: str, *, gpu: bool = False) -> dict[str, object]:
+    def asks(self, rule: str, *, gpu: bool = False, workers: int = 1, threads: int = 1) -> dict[str, object]:
         """The resources of a rule's jobs, by Snakemake's names.
 
-        gpu     whether its jobs compute on a GPU; rows for GPUs count for these alone
+        gpu      whether its jobs compute on a GPU; rows for GPUs count for these alone
+        workers  processes that share a job's work, `threads` each: they have `gpu` GPUs each. On several `nodes` srun
+                 starts them, as the tasks of what Snakemake calls an MPI job; on one they start themselves
         Returns name -> value, or for memory and run time a function of (wildcards, attempt). The rule's row goes before
         the one of GPU jobs, and that before the one of every job; what is null is not asked for.
         Raises ValueError when the rows ask for GPUs in both ways.
@@ -66,6 +68,13 @@ class Cluster:
         row = {name: value for name, value in row.items() if value is not None and (gpu or name not in GPU)}
         if "gres" in row and row.keys() & {"gpu", "gpu_model"}:
             raise ValueError(f"{self._where}: {rule}: both gres and gpu ask for GPUs; set one of them to null")
+        nodes = min(row.pop("nodes", 1), workers)
+        if "gpu" in row:
+            row["gpu"] *= workers
+        if nodes > 1:
+            row = {"cpus_per_task": threads, **row, "nodes": nodes, "tasks": workers, "mpi": "srun"}
+            if gpu:
+                row["tasks_per_gpu"] = 1  # the plugin would ask for `tasks` per GPU
         return {name: _growing(value) if name in GROWING else value for name, value in row.items()}
 
 

@@ -217,6 +217,8 @@ def _software(record: dict) -> dict[str, str]:
 
 def _machine(record: dict) -> dict[str, str]:
     told = {name: record[name] for name in ("device", "threads") if name in record}
+    if "workers" in record:
+        told["workers"] = record["workers"]["count"]
     return {name: _text(value) for name, value in {**record.get("machine", {}), **told}.items()}
 
 

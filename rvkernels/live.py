@@ -328,7 +328,7 @@ class Watcher:
             left += [(stage.rule, _like(stage.rule, keys, took)) for keys in jobs]
         if ("train", None) in left:  # what takes longest
             return None, True
-        together = max(1, (log.cores if log else 1) // self.study.threads)
+        together = max(1, (log.cores if log else 1) // (self.study.threads * self.study.workers))
         seconds = sum(seconds for _, seconds in left if seconds is not None) / together
         return max(longest, seconds), any(seconds is None for _, seconds in left)
 

@@ -46,6 +46,9 @@ RETURNS = {
     ),
 }
 
+# Frameworks whose modules train in several processes: their batch norms can be found, and replaced.
+TOGETHER = ("torch",)
+
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 

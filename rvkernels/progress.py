@@ -19,10 +19,11 @@ LINE_SECONDS = 10.0
 STATUS_SECONDS = 1.0
 
 
-def start_log(path: str | Path | None = None) -> None:
+def start_log(path: str | Path | None = None, *, errors_only: bool = False) -> None:
     """Send the package's log to the file `path` (replaced), or to standard error when it is None.
 
     Lines start with date and time in a file, and without on standard error. A second call replaces the first.
+    Processes beside the one whose log it is add their errors, and nothing else: `errors_only`.
     """
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
@@ -32,11 +33,20 @@ def start_log(path: str | Path | None = None) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+        if not errors_only:
+            Path(path).write_text("")
+        handler = logging.FileHandler(path, mode="a", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
+    LOG.setLevel(logging.ERROR if errors_only else logging.INFO)
     LOG.propagate = False
+
+
+def tell_error(line: str) -> None:
+    """`line` to standard error, and to the log where that is a file."""
+    print(line, file=sys.stderr, flush=True)
+    if _to_file():
+        LOG.error(line)
 
 
 def _to_file() -> bool:
@@ -57,7 +67,7 @@ class Progress:
         self.done = self._first = start
         self._began = self._told = time.perf_counter()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and LOG.isEnabledFor(logging.WARNING):
             # Imported here: a framework's environment may lack it, and a log file never needs it.
             from tqdm import tqdm
 

@@ -18,7 +18,20 @@ from typing import Any
 
 import yaml
 
-from rvkernels import bench_train, chip, dataset, own_model, predict, pretrained, registry, schema, split, timing, train
+from rvkernels import (
+    bench_train,
+    chip,
+    dataset,
+    own_model,
+    predict,
+    pretrained,
+    registry,
+    schema,
+    split,
+    timing,
+    train,
+    workers,
+)
 from rvkernels.files import atomic, read_json
 from rvkernels.frameworks import check_arithmetic, complete_loss
 from rvkernels.models import OwnModel
@@ -45,6 +58,7 @@ class Study:
         self.frameworks: list[str] = config["frameworks"]
         self.seeds: list[int] = config["seeds"]
         self.threads: int = config["threads"]
+        self.workers: int = config["workers"]
         self.device: str = config["device"]
         self.mirror: str | None = config["mirror"]
         self.parts: dict[str, int] = config["parts"]
@@ -84,6 +98,9 @@ class Study:
             experiment["train"] = _complete_train(experiment["train"], task, where)
             _located(where, check_arithmetic, config["device"], experiment["train"]["precision"], config["threads"])
             for model, settings in experiment["models"].items():
+                for framework in frameworks_of(model, settings, config["frameworks"]):
+                    own = own_model.is_own(model, settings)
+                    _located(where, workers.check, config["workers"], framework, experiment["train"], own=own)
                 bands, classes = len(description["bands"]), len(description["classes"])
                 graph = _located(f"{where}: models", train.build_graph, model, settings, task, bands, classes)
                 if isinstance(graph, OwnModel) and not set(graph.entries) & set(config["frameworks"]):
@@ -141,8 +158,7 @@ class Study:
             (name, model, framework, seed)
             for name, experiment in self.experiments.items()
             for model, settings in experiment["models"].items()
-            for framework in self.frameworks
-            if framework in settings or not own_model.is_own(model, settings)
+            for framework in frameworks_of(model, settings, self.frameworks)
             for seed in self.seeds
         ]
 
@@ -245,6 +261,11 @@ class Study:
             result.update(study=self.config, datasets=self._dataset_files)
         result["code"] = code_digest(*modules, files=files, sources=self._sources)
         return result
+
+
+def frameworks_of(model: str, settings: dict, frameworks: list[str]) -> list[str]:
+    """Those of `frameworks` that `models: {model: settings}` means: of an own model those with an entry point."""
+    return [name for name in frameworks if name in settings or not own_model.is_own(model, settings)]
 
 
 def _dataset_file(name: str, datasets: str | Path, where: str) -> str:

@@ -12,6 +12,11 @@ The run folder `out` holds
 A run that was killed at any moment goes on from last.npz. On the CPU, with the same number of threads, it ends with the
 same bytes as an uninterrupted one, times apart. A finished run is only checked again, unless its code was edited; to
 repeat it, delete its folder.
+
+Several workers (rvkernels/workers.py) train on slices of the same batches with the gradient of the whole batch, so that
+their number changes the rounding of sums and nothing else; a run may go on with another number of them. The first alone
+writes. It alone validates, too, while the others wait: metrics are of a whole split (average precision ranks all its
+detections), a task needs to know of no workers, and no predictions are sent about; a split is small beside an epoch.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from types import ModuleType
 import numpy as np
 
 import rvkernels
-from rvkernels import models, own_model, registry, timing
+from rvkernels import models, own_model, registry, timing, workers
 from rvkernels import weights as weight_files
 from rvkernels.batches import Batches, Normalisation, count_batches, load_batch
 from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -45,6 +50,7 @@ from rvkernels.ops.augment import check_settings as check_augment
 from rvkernels.progress import Progress, Status
 from rvkernels.record import peak_rss_mb, utc_now, write_record
 from rvkernels.schedule import check_schedule, make_schedule
+from rvkernels.workers import Team
 
 LOG = logging.getLogger("rvkernels.train")
 
@@ -88,7 +94,7 @@ def complete_settings(
     """The settings of a training, with defaults; `train` completes those that depend on the task.
 
     epochs              times that every training chip is seen
-    batch               chips per step and per validation batch
+    batch               chips per step and per validation batch; of several workers chips of all of them together
     optimizer           see rvkernels/frameworks/__init__.py; AdamW with weight decay 0.01
     schedule            see rvkernels/schedule.py; one cycle with the peak 0.002
     loss                see rvkernels/frameworks/__init__.py; the task's. class_weights "balanced": of the training
@@ -150,6 +156,7 @@ class Course:
     batch: int = 0  # batches done in the running epoch
     step: int = 0  # steps in all
     starts: int = 0  # times the run was started or resumed
+    workers: list[int] = field(default_factory=list)  # how many, of every start
     started: str = ""  # the first of them, UTC
     # Of every start.
     import_seconds: list[float] = field(default_factory=list)
@@ -164,6 +171,11 @@ class Course:
     best_metrics: dict[str, float | None] = field(default_factory=dict)
     log: list[dict[str, float | int | None]] = field(default_factory=list)
 
+    def end_epoch(self) -> None:
+        """Count the running epoch as finished."""
+        self.epoch += 1
+        self.batch, self.loss_sum, self.train_seconds, self.wait_seconds = 0, 0.0, 0.0, 0.0
+
 
 class Run:
     """One training: everything that stays the same, what moves, and where it is written.
@@ -175,11 +187,12 @@ class Run:
     statistics, weights     files of `rvk analyze` and `rvk init`
     settings                keyword-only parameters of `complete_settings`
     out                     folder for the files above
-    threads                 for the framework, at least 1; batches are prepared by half as many beside it
+    threads                 of each worker's framework, at least 1; batches are prepared by half as many beside it
     device                  "cpu" or "cuda"
     dataset                 its name, for the record
     pretrained              where `rvk init` had weights from besides the seed, for the record
     code                    a digest of the code that trains: under other code a run starts afresh
+    count                   workers that are to train together
 
     Raises ValueError or FileNotFoundError for unknown settings, chips that do not fit model, task, classes or bands, an
     empty split, and a training split smaller than a batch; nothing is written before.
@@ -205,9 +218,11 @@ class Run:
         dataset: str | None = None,
         pretrained: Mapping[str, object] | None = None,
         code: str | None = None,
+        count: int = 1,
     ) -> None:
         registry.check_parameters(complete_settings, settings, "train")
         self.settings = complete_settings(**settings)
+        workers.check(count, framework, self.settings, own=own_model.is_own(model, model_settings))
         check_arithmetic(device, self.settings["precision"], threads)
         if type(seed) is not int or not 0 <= seed < 2**64:
             raise ValueError(f"train: seed is {seed!r}, expected a whole number from 0 to 2^64 - 1")
@@ -223,7 +238,7 @@ class Run:
         weight_files.check(self.graph, self.initial, str(weights))
         self.rate = make_schedule(self.settings["schedule"], self.settings["epochs"] * self.steps_per_epoch)
         began = time.perf_counter()
-        self.framework_class = registry.load("frameworks", framework).Framework
+        self.framework = registry.load("frameworks", framework)
         self.import_seconds = time.perf_counter() - began
         self.pretrained = None if pretrained is None else dict(pretrained)
         self.seed, self.out, self.threads, self.device = seed, Path(out), threads, device
@@ -253,6 +268,7 @@ class Run:
                 "checkpoint": [*STEP_COLUMNS, *(f.name for f in dataclasses.fields(Course))],
             }
         )
+        self.team = Team()
         self.course = Course()
         self.best_weights: dict[str, np.ndarray] = {}
         self.columns: dict[str, list[float]] = {name: [] for name in STEP_COLUMNS}
@@ -294,9 +310,16 @@ class Run:
             if not self.chips.class_counts(rows, self.graph.classes).any():
                 raise ValueError(f"{self.chips.folder}: split {split!r} has no label; choose other scenes for it")
 
-    def build(self, weights: dict[str, np.ndarray]) -> Framework:
-        """The model in its framework, with `weights` and a fresh optimizer; one of the user's own is tried out."""
-        net = self.framework_class(
+    def digest(self) -> str:
+        """Of what makes two runs the same run."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    def build(self, weights: dict[str, np.ndarray], team: Team | None = None) -> Framework:
+        """The model in its framework, with `weights` and a fresh optimizer; one of the user's own is tried out.
+
+        team  the workers that train it together; None: it computes alone
+        """
+        net = self.framework.Framework(
             self.graph,
             weights,
             self.settings["loss"],
@@ -305,6 +328,7 @@ class Run:
             threads=self.threads,
             precision=self.settings["precision"],
             compile=self.settings["compile"],
+            **({} if team is None or team.count == 1 else {"team": team}),
         )
         if isinstance(self.graph, OwnModel):
             own_model.try_out(self.graph, net, *self.chips.shape)
@@ -314,7 +338,8 @@ class Run:
         # Half of the threads at most: the framework computes at the same time.
         shared = {"layout": layout, "kernel": self.settings["kernel"], "threads": max(1, self.threads // 2)}
         if not training:
-            return Batches(self.chips, self.val_rows, self.settings["batch"], self.normalisation, **shared)
+            batch = -(-self.settings["batch"] // self.team.count)  # what the first worker's memory is for
+            return Batches(self.chips, self.val_rows, batch, self.normalisation, **shared)
         return Batches(
             self.chips,
             self.train_rows,
@@ -325,6 +350,7 @@ class Run:
             shuffle=True,
             drop_last=True,
             first=self.course.batch,
+            part=(self.team.rank, self.team.count),
             settings=self.settings["augment"],
             prepare=functools.partial(self.task.targets, self.graph, **self.settings["assign"]),
             **shared,
@@ -342,7 +368,29 @@ class Run:
 
         A folder of another run (other settings, chips, statistics, initial weights or code) is emptied of that run's
         files.
+        Other workers than the first change nothing, and read what the first has found to go on from.
         """
+        if not self.team.first:
+            return self._resume_with(self.team.share())
+        weights, state = self._resume_first()
+        self.team.share(None if weights is self.initial else self.course.step)
+        return weights, state
+
+    def _resume_with(self, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+        """Another worker's part in `resume`; `step` is the first one's, None at the start of a training."""
+        if step is None:
+            return self.initial, None
+        saved = read_checkpoint(self.out / "last.npz")
+        if saved.meta["course"]["step"] != step:
+            raise ValueError(
+                f"{self.out / 'last.npz'}: worker {self.team.rank} reads step {saved.meta['course']['step']}, worker 0 "
+                f"step {step}; the folder must be on a file system that all machines share"
+            )
+        self.course = Course(**saved.meta["course"])
+        return saved.weights, saved.state
+
+    def _resume_first(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+        """The first worker's part in `resume`."""
         remove(self.out / "record.json")
         last = self.out / "last.npz"
         if not last.is_file():
@@ -429,6 +477,8 @@ class Run:
                 course.loss_sum += done.loss
                 course.wait_seconds += stream.waited
                 progress.add(1, f"loss {done.loss:.4g}")
+                if not self.team.first:
+                    continue
                 self.status.tell("train", now=False, epoch=course.epoch + 1, step=course.step, loss=done.loss, lr=rate)
                 due = (every and course.step % every == 0) or (minutes and time.perf_counter() - saved > 60 * minutes)
                 if due and course.batch < self.steps_per_epoch:
@@ -448,10 +498,9 @@ class Run:
             raise ValueError(
                 f"train: {metric} of the validation split is undefined, so no epoch is better than another"
             )
-        course.epoch += 1
         count = self.steps_per_epoch * self.settings["batch"]
         row = {
-            "epoch": course.epoch,
+            "epoch": course.epoch + 1,
             "step": course.step,
             "lr": self.rate(course.step - 1),
             "train_loss": course.loss_sum / self.steps_per_epoch,
@@ -464,7 +513,7 @@ class Run:
             "peak_device_mb": None if net.memory() is None else round(net.memory() / 2**20, 1),
         }
         course.log.append(row)
-        course.batch, course.loss_sum, course.train_seconds, course.wait_seconds = 0, 0.0, 0.0, 0.0
+        course.end_epoch()
         if not course.best_epoch or metrics[metric] > course.best_metrics[metric]:
             course.best_epoch, course.best_metrics = course.epoch, metrics
             self.best_weights = net.weights()
@@ -548,6 +597,7 @@ class Run:
             threads=self.threads,
             started=course.started,
             weight_identical=not isinstance(self.graph, OwnModel),
+            workers={"count": self.team.count, "starts": course.workers, "machines": self.team.machines},
             settings={
                 **self.identity["settings"],
                 "model": self.identity["model_settings"],
@@ -586,40 +636,49 @@ class Run:
             chips_per_s=round(self.settings["batch"] * len(step) / float(wait.sum() + step.sum()), 2),
             peak_rss_mb=max(row["peak_rss_mb"] for row in course.log),
             peak_device_mb=max(held) if held else None,
-            software_of=self.framework_class.versions(),
+            software_of=self.framework.Framework.versions(),
         )
 
-    def go(self) -> None:
-        """Train to the end.
+    def go(self, team: Team | None = None) -> None:
+        """Train to the end, as one of `team`; None: alone.
 
         Raises ValueError for a damaged last.npz before any work, and when the loss is no longer finite or best.npz does
         not give the metric that was measured.
         """
+        self.team = team or Team()
         weights, state = self.resume()
         course = self.course
         course.starts += 1
+        course.workers.append(self.team.count)
         course.started = course.started or utc_now()
         self.since_start = 0
         began = time.perf_counter()
-        net = self.build(weights)
+        net = self.build(weights, self.team)
         net.wait()
         course.build_seconds.append(round(time.perf_counter() - began, 6))
         course.import_seconds.append(round(self.import_seconds, 6))
         if state is not None:
             net.load(weights, state)
-        self.status = Status(
-            self.out / "status.json",
-            epochs=self.settings["epochs"],
-            steps=self.settings["epochs"] * self.steps_per_epoch,
-            batch=self.settings["batch"],
-            metric=self.settings["metric"],
-        )
-        self.status.tell("train", epoch=course.epoch + 1, step=course.step)
+        if self.team.first:
+            self.status = Status(
+                self.out / "status.json",
+                epochs=self.settings["epochs"],
+                steps=self.settings["epochs"] * self.steps_per_epoch,
+                batch=self.settings["batch"],
+                metric=self.settings["metric"],
+            )
+            self.status.tell("train", epoch=course.epoch + 1, step=course.step)
         while course.epoch < self.settings["epochs"] and not course.stopped:
             self.train_epoch(net)
-            self.end_epoch(net)
-        self.finish()
-        self.status.end()
+            if self.team.first:
+                self.end_epoch(net)
+            else:
+                course.end_epoch()
+            course.stopped = self.team.share(course.stopped)
+        if self.team.first:
+            self.finish()
+            self.status.end()
+        self.team.share()  # no worker leaves before all is done: frameworks take that for a failure
 
 
 def build_graph(

@@ -182,34 +182,43 @@ def _write_chips(folder, task, splits):
 @pytest.fixture
 def study(tmp_path):
     """A function that writes chips, statistics and weights, and returns the arguments of rvkernels.train.Run."""
+    return functools.partial(_write_training, tmp_path)
 
-    def prepare(task="classification", splits=("train",) * 20 + ("val",) * 6 + ("test",) * 2, **settings):
-        model, model_settings = TRAINED[task]
-        images = _write_chips(tmp_path / "chips", task, splits)
-        flat = images.reshape(-1, 3)
-        (tmp_path / "statistics.json").write_text(
-            json.dumps({"mean": flat.mean(0).tolist(), "std": flat.std(0).tolist()})
-        )
-        graph = build_graph(model, model_settings, task, 3, 2)
-        weight_files.save(tmp_path / "weights.npz", weight_files.initial(graph, 1))
-        return {
-            "framework": "reference",
-            "model": model,
-            "model_settings": model_settings,
-            "task": task,
-            "classes": ["water", "field"],
-            "bands": ["red", "green", "blue"],
-            "chips": str(tmp_path / "chips"),
-            "statistics": str(tmp_path / "statistics.json"),
-            "weights": str(tmp_path / "weights.npz"),
-            "settings": {"epochs": 3, "batch": 4, "augment": {"flip": True, "noise": 0.02}, **settings},
-            "seed": 3,
-            "out": str(tmp_path / "run"),
-            "threads": 1,
-            "dataset": "patches",
-        }
 
-    return prepare
+@pytest.fixture(scope="session")
+def write_training():
+    """The function of `study`, which takes the folder first."""
+    return _write_training
+
+
+def _write_training(
+    root: Path,
+    task: str = "classification",
+    splits: Sequence[str] = ("train",) * 20 + ("val",) * 6 + ("test",) * 2,
+    **settings: object,
+) -> dict[str, object]:
+    model, model_settings = TRAINED[task]
+    images = _write_chips(root / "chips", task, splits)
+    flat = images.reshape(-1, 3)
+    (root / "statistics.json").write_text(json.dumps({"mean": flat.mean(0).tolist(), "std": flat.std(0).tolist()}))
+    graph = build_graph(model, model_settings, task, 3, 2)
+    weight_files.save(root / "weights.npz", weight_files.initial(graph, 1))
+    return {
+        "framework": "reference",
+        "model": model,
+        "model_settings": model_settings,
+        "task": task,
+        "classes": ["water", "field"],
+        "bands": ["red", "green", "blue"],
+        "chips": str(root / "chips"),
+        "statistics": str(root / "statistics.json"),
+        "weights": str(root / "weights.npz"),
+        "settings": {"epochs": 3, "batch": 4, "augment": {"flip": True, "noise": 0.02}, **settings},
+        "seed": 3,
+        "out": str(root / "run"),
+        "threads": 1,
+        "dataset": "patches",
+    }
 
 
 _DATASET = Path(__file__).parents[1] / "config/datasets/towns.yaml"

@@ -92,3 +92,14 @@ def test_a_row_for_no_rule_is_refused(read):
     with pytest.raises(ValueError, match=r"mine.yaml: rules: no rule 'trian'; .*'train'"):
         cluster.check_rules(["train", "chip"])
     cluster.check_rules(["trian"])
+
+
+def test_workers_share_a_node_unless_they_are_to_have_several(read):
+    one = read(gpu_job={"gpu": 1, "gpu_model": "a100"})
+    assert one.asks("train", gpu=True, workers=4, threads=2) == {"gpu": 4, "gpu_model": "a100"}
+    assert one.asks("train", workers=4, threads=2) == {}
+    two = read(rules={"train": {"nodes": 2}})
+    spread = {"nodes": 2, "tasks": 4, "mpi": "srun", "cpus_per_task": 3}
+    assert two.asks("train", workers=4, threads=3) == spread
+    assert two.asks("train", gpu=True, workers=4, threads=3) == {**spread, "gpu": 4, "tasks_per_gpu": 1}
+    assert two.asks("train") == {}

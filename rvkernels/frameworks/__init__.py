@@ -3,6 +3,14 @@
 rvkernels/frameworks/<name>.py has one class `Framework` with the members below, and is the only file that imports the
 framework. No framework reads a file, shuffles, augments or computes a metric.
 
+A framework that can train in several processes has, beside the class, a function launch(count, command) that runs
+`command` as so many workers on this machine and returns the exit status of those that failed by rank
+(rvkernels.workers.start), and its class takes `team`, the rvkernels.workers.Team to train with. `step`, `differentiate`
+and `gradients` are then called by all workers at once, each with its own slice of a batch, and give the loss and
+gradients of the whole batch: what the loss divides by (targets not ignored, locations with a class), the sums inside
+dice, and the statistics of batch norm are taken over all slices. Weights and state stay the same in all workers;
+`predict` is each one's own.
+
 loss      {"name": "cross_entropy" | "dice" | "cross_entropy_dice" | "focal" | "detection", ...}:
           cross_entropy, focal and dice take classification targets (n,) int32 or segmentation targets (n, rows, cols)
           int32. Targets equal to `ignore` count for nothing: the mean is over the others (0 when there are none).

@@ -13,17 +13,19 @@ the rounded numbers.
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
 
-from rvkernels import own_model
+from rvkernels import own_model, workers
 from rvkernels import weights as weight_files
 from rvkernels.files import atomic
 from rvkernels.frameworks import Contract, check_state, skips_before
@@ -47,6 +49,7 @@ from rvkernels.models import (
     trained,
     weight_shapes,
 )
+from rvkernels.workers import Team
 
 
 @contextlib.contextmanager
@@ -75,6 +78,7 @@ with _log_held_back():
     from tensorflow.python.util import _pywrap_util_port as build  # nothing public tells whether oneDNN is on
 
 Tensors = dict[str, tf.Tensor]
+Summed = Callable[[tf.Tensor], tf.Tensor]
 
 # Axes of a canonical weight (out, in, kh, kw), or (in, out, kh, kw) when transposed, in TensorFlow's order, and back.
 _NATIVE = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
@@ -103,6 +107,7 @@ class Framework(Contract):
         threads: int = 1,
         precision: str = "float32",
         compile: bool = False,
+        team: Team | None = None,
     ) -> None:
         super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
         if device == "cuda" and not tf.config.list_physical_devices("GPU"):
@@ -115,6 +120,8 @@ class Framework(Contract):
         if not self._own:
             weight_files.check(graph, weights)
         _start(threads)
+        self._workers = 1 if team is None else team.count
+        self._strategy = None if team is None else _join(team)
         if device == "cuda":
             tf.config.experimental.enable_op_determinism()
             tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -142,12 +149,12 @@ class Framework(Contract):
         """One optimizer step in training mode; the loss before it."""
         self._check(images, targets)
         self._steps += 1
-        return float(self._run(self._step, self._rates(lr), images, *targets))
+        return float(self._run(self._step, self._rates(lr), images, *targets, together=True))
 
     def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         """The forward and backward pass of `step` alone; the loss."""
         self._check(images, targets)
-        return float(self._run(self._slopes, images, *targets)[0])
+        return float(self._run(self._slopes, images, *targets, together=True)[0])
 
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
@@ -155,7 +162,7 @@ class Framework(Contract):
         moved = {
             name: self._variables[name].numpy() for name in self._variables if self._own and name not in self._fitted
         }
-        loss, *found = self._run(self._slopes, images, *targets)
+        loss, *found = self._run(self._slopes, images, *targets, together=True)
         for name, array in moved.items():
             self._variables[name].assign(array)
         return float(loss), {name: self._outward(array) for name, array in zip(self._fitted, found)}
@@ -220,13 +227,19 @@ class Framework(Contract):
             found["device"] = str(tf.config.experimental.get_device_details(gpus[0])["device_name"])
         return found
 
-    def _run(self, kind: Callable[..., object], *arrays: np.ndarray) -> object:
-        """What `kind`, a method of tensors, gives for `arrays`: traced when their shapes are new."""
+    def _run(self, kind: Callable[..., object], *arrays: np.ndarray, together: bool = False) -> object:
+        """What `kind`, a method of tensors, gives for `arrays`: traced when their shapes are new.
+
+        together  all workers call it at once, if there are several
+        """
         key = (kind.__name__, *[array.shape for array in arrays])
         with tf.device(self._device):
             if key not in self._functions:
                 signature = [tf.TensorSpec(array.shape, array.dtype) for array in arrays]
-                function = tf.function(kind, signature, autograph=False, jit_compile=self._compile)
+                call = kind
+                if together and self._strategy is not None:
+                    call = functools.partial(_call_together, self._strategy, kind)
+                function = tf.function(call, signature, autograph=False, jit_compile=self._compile)
                 self._functions[key] = function.get_concrete_function()
             return self._functions[key](*[tf.convert_to_tensor(array) for array in arrays])
 
@@ -262,12 +275,20 @@ class Framework(Contract):
             if self._own:
                 logits = tf.cast(self._module(images, training=True), tf.float32)  # moves its running statistics
             else:
-                logits = _forward(self._graph, values, images, self._dtype, running)
+                logits = _forward(self._graph, values, images, self._dtype, running, self._summed)
             if self._graph.task == "detection":
-                loss = _detection(logits, targets[0], targets[1], self._loss)
+                loss = _detection(logits, targets[0], targets[1], self._loss, self._summed)
             else:
-                loss = _classes(logits, targets[0], self._loss)
-        return loss, tape.gradient(loss, fitted, unconnected_gradients=tf.UnconnectedGradients.ZERO), running
+                loss = _classes(logits, targets[0], self._loss, self._summed, self._workers)
+        gradients = tape.gradient(loss, fitted, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        if self._strategy is not None:
+            loss, *gradients = _sum_of_all([loss, *gradients])
+        return loss, gradients, running
+
+    @property
+    def _summed(self) -> Summed | None:
+        """The sum of a tensor over all workers; None where there is one."""
+        return None if self._strategy is None else _sum_of_all
 
     def _slopes(self, images: tf.Tensor, *targets: tf.Tensor) -> list[tf.Tensor]:
         loss, gradients, _ = self._backward(images, targets)
@@ -318,6 +339,37 @@ class Framework(Contract):
                 epsilon=eps,
                 grad=gradient,
             )
+
+
+def launch(count: int, command: Sequence[str]) -> dict[int, int]:
+    """Run `command` as `count` workers on this machine; TensorFlow has no launcher of its own."""
+    return workers.start(count, command)
+
+
+@functools.cache
+def _connected(addresses: tuple[str, ...], rank: int) -> tf.distribute.Strategy:
+    """One per process, made before anything is computed: TensorFlow connects its workers when it starts."""
+    os.environ["TF_CONFIG"] = json.dumps(
+        {"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": rank}}
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _join(team: Team) -> tf.distribute.Strategy:
+    return _connected(tuple(team.addresses), team.rank)
+
+
+def _call_together(strategy: tf.distribute.Strategy, kind: Callable[..., object], *tensors: tf.Tensor) -> object:
+    """`kind` in the one replica of this worker.
+
+    Weights are variables of this process: all workers start with the same ones and make the same steps.
+    """
+    return strategy.run(kind, tensors)
+
+
+def _sum_of_all(value: tf.Tensor | list[tf.Tensor]) -> tf.Tensor | list[tf.Tensor]:
+    """The sum of each tensor over all workers; what it is worth to each of their losses comes back to each."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 def _own_module(model: OwnModel, seed: int) -> tf.Module | tf.keras.Model:
@@ -379,22 +431,30 @@ def _forward(
     images: tf.Tensor,
     dtype: tf.DType,
     running: Tensors | None = None,
+    summed: Summed | None = None,
 ) -> tf.Tensor:
     """Logits, float32, of images (n, rows, cols, bands) float32; sizes may be unknown.
 
-    `running`: a dict that takes the next running statistics, for training mode; None for inference mode.
+    running  a dict that takes the next running statistics, for training mode; None for inference mode
+    summed   the sum over all workers, which train together
     """
     values = {"image": tf.cast(images, dtype)}
     for layer in graph.layers:
-        values[layer.name] = _operation(layer, [values[name] for name in inputs_of(layer)], weights, running)
+        values[layer.name] = _operation(layer, [values[name] for name in inputs_of(layer)], weights, running, summed)
     return tf.cast(values[graph.output], tf.float32)
 
 
 def _operation(
-    layer: Layer, inputs: list[tf.Tensor], weights: Mapping[str, tf.Tensor | tf.Variable], running: Tensors | None
+    layer: Layer,
+    inputs: list[tf.Tensor],
+    weights: Mapping[str, tf.Tensor | tf.Variable],
+    running: Tensors | None,
+    summed: Summed | None,
 ) -> tf.Tensor:
     x = inputs[0]
     if isinstance(layer, BatchNorm):
+        if running is not None and summed is not None:
+            return _batch_norm_of_all(layer.name, x, weights, running, summed)
         return _batch_norm(layer.name, x, weights, running)
     if isinstance(layer, (Conv, ConvTranspose, Dense)):
         weight = tf.cast(weights[f"{layer.name}.weight"], x.dtype)
@@ -472,8 +532,32 @@ def _batch_norm(
     return result.y
 
 
-def _classes(logits: tf.Tensor, targets: tf.Tensor, loss: dict[str, object]) -> tf.Tensor:
-    """The losses of classification and segmentation: logits (..., classes), targets (...)."""
+def _batch_norm_of_all(
+    name: str, x: tf.Tensor, weights: Mapping[str, tf.Tensor | tf.Variable], running: Tensors, summed: Summed
+) -> tf.Tensor:
+    """`_batch_norm` in training mode with the statistics of the batches of all workers."""
+    wide = tf.cast(x, tf.float32)
+    here = tf.cast(tf.size(wide) // wide.shape[-1], tf.float32)
+    total = summed(tf.concat([tf.reduce_sum(wide, [0, 1, 2]), [here]], axis=0))
+    count = total[-1]
+    mean = total[:-1] / count
+    centred = wide - mean
+    # In a second pass: the mean of squares less the square of the mean would lose the digits of a small variance.
+    variance = summed(tf.reduce_sum(tf.square(centred), [0, 1, 2])) / count
+    for part, now in (("mean", mean), ("variance", variance * count / (count - 1))):
+        running[f"{name}.{part}"] = 0.9 * weights[f"{name}.{part}"] + 0.1 * now
+    y = centred * tf.math.rsqrt(variance + 1e-5) * weights[f"{name}.scale"] + weights[f"{name}.bias"]
+    return tf.cast(y, x.dtype)
+
+
+def _classes(
+    logits: tf.Tensor, targets: tf.Tensor, loss: dict[str, object], summed: Summed | None, workers: int
+) -> tf.Tensor:
+    """The losses of classification and segmentation: logits (..., classes), targets (...).
+
+    One worker's part: with `summed`, the sum over all `workers`, the parts add up to the loss of the whole batch.
+    """
+    summed = summed or tf.identity
     classes = logits.shape[-1]
     logits, targets = tf.reshape(logits, [-1, classes]), tf.reshape(targets, [-1])
     keep = tf.cast(targets != loss["ignore"], tf.float32)[:, None]
@@ -485,21 +569,24 @@ def _classes(logits: tf.Tensor, targets: tf.Tensor, loss: dict[str, object]) -> 
         weights = tf.constant(loss["class_weights"] or [1.0] * classes, tf.float32)
         smoothing = loss["label_smoothing"]
         target = ((1 - smoothing) * truth + smoothing / classes * keep) * weights
-        mass = tf.reduce_sum(truth * weights)
+        mass = summed(tf.reduce_sum(truth * weights))
         total -= tf.reduce_sum(target * log_p) / tf.where(mass > 0, mass, 1.0)
     if name in ("dice", "cross_entropy_dice"):
         p = tf.exp(log_p) * keep
-        overlap, size = tf.reduce_sum(p * truth, axis=0), tf.reduce_sum(p + truth, axis=0)
-        total += 1 - tf.reduce_mean((2 * overlap + 1) / (size + 1))
+        overlap, size = summed(tf.reduce_sum(p * truth, axis=0)), summed(tf.reduce_sum(p + truth, axis=0))
+        total += (1 - tf.reduce_mean((2 * overlap + 1) / (size + 1))) / workers  # the whole batch's, in every worker
     if name == "focal":
         log_p = tf.reduce_sum(log_p * truth, axis=1)  # of the true class
         each = -((-tf.math.expm1(log_p)) ** loss["gamma"]) * log_p
-        total += tf.reduce_sum(each) / tf.maximum(tf.reduce_sum(keep), 1)
+        total += tf.reduce_sum(each) / tf.maximum(summed(tf.reduce_sum(keep)), 1)
     return total
 
 
-def _detection(logits: tf.Tensor, labels: tf.Tensor, distances: tf.Tensor, loss: dict[str, object]) -> tf.Tensor:
-    """logits (n, locations, classes + 4), labels (n, locations), distances (n, locations, 4)."""
+def _detection(
+    logits: tf.Tensor, labels: tf.Tensor, distances: tf.Tensor, loss: dict[str, object], summed: Summed | None
+) -> tf.Tensor:
+    """logits (n, locations, classes + 4), labels (n, locations), distances (n, locations, 4). One worker's part."""
+    summed = summed or tf.identity
     scores, raw = logits[..., :-4], logits[..., -4:]
     truth = tf.one_hot(labels, scores.shape[-1])  # zeros for background and what is ignored
     log_p = tf.math.log_sigmoid((2 * truth - 1) * scores)  # of the right answer
@@ -515,7 +602,7 @@ def _detection(logits: tf.Tensor, labels: tf.Tensor, distances: tf.Tensor, loss:
         total += loss["box_weight"] * tf.reduce_sum(1 - _giou(found, wanted))
     if loss["box"] in ("l1", "giou_l1"):
         total += loss["box_weight"] * tf.reduce_sum(tf.abs(found - wanted)) / 4
-    return total / tf.maximum(tf.reduce_sum(tf.cast(objects, tf.float32)), 1)
+    return total / tf.maximum(summed(tf.reduce_sum(tf.cast(objects, tf.float32))), 1)
 
 
 def _giou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
+import logging
 import pickle
 import re
+import uuid
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
 import numpy as np
 import torch
+import torch.distributed
 import torch.nn.functional as functional
 from torch import nn
 
@@ -39,6 +44,7 @@ from rvkernels.models import (
     inputs_of,
     weight_shapes,
 )
+from rvkernels.workers import Team
 
 # A module's own name of each canonical part.
 _PARTS = {"weight": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "variance": "running_var"}
@@ -64,6 +70,7 @@ class Framework(Contract):
         threads: int = 1,
         precision: str = "float32",
         compile: bool = False,
+        team: Team | None = None,
     ) -> None:
         super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
         if device == "cuda" and not torch.cuda.is_available():
@@ -85,14 +92,25 @@ class Framework(Contract):
         if isinstance(graph, OwnModel):
             torch.manual_seed(int(weights.get("seed", 0)))
         network = _own_network(graph) if isinstance(graph, OwnModel) else Network(graph)
+        if team is not None:
+            _join(team, self._device)
+            network = _synchronised(network, self._device)
+        self._team = team
         self._module = network.to(self._device, memory_format=torch.channels_last)
         self._tensors = self._module.tensors()
         self._fitted = {name: tensor for name, tensor in self._tensors.items() if tensor.requires_grad}
         self._forward = _compiled(self._module, self._device) if compile else self._module
+        self._trained = self._forward
+        if team is not None:
+            # Running statistics are the same everywhere, and an own model may leave a parameter unused.
+            self._trained = nn.parallel.DistributedDataParallel(
+                self._module, broadcast_buffers=False, find_unused_parameters=isinstance(graph, OwnModel)
+            )
         self._class_weights = None
         if self._loss.get("class_weights") is not None:
             self._class_weights = torch.tensor(self._loss["class_weights"], dtype=torch.float32, device=self._device)
         self._stepped = False
+        self._draw_apart()
         if set(weights) != {"seed"}:
             self.load(weights)
 
@@ -163,6 +181,7 @@ class Framework(Contract):
         self._stepped = bool(state)
         if state and "random" in state:
             self._set_random(torch.from_numpy(np.array(state["random"])))
+            self._draw_apart()
         self.__dict__.pop("_updater", None)
         for name, tensor in self._fitted.items():
             if not (state and parts):
@@ -222,17 +241,19 @@ class Framework(Contract):
         self._check(images, targets)
         self._module.train()
         with self._arithmetic():
-            logits = self._forward(self._images(images))
+            logits = self._trained(self._images(images))
         moved = [torch.from_numpy(target).to(self._device) for target in targets]
+        summed = _same if self._team is None else _SumOfAll.apply
+        workers = 1 if self._team is None else self._team.count
         if self._graph.task == "detection":
-            loss = _detection(logits.float(), moved[0], moved[1], self._loss)
+            loss = _detection(logits.float(), moved[0], moved[1], self._loss, summed)
         else:
-            loss = _classes(logits.float(), moved[0], self._loss, self._class_weights)
-        loss.backward()
+            loss = _classes(logits.float(), moved[0], self._loss, self._class_weights, summed, workers)
+        (loss * workers).backward()  # DistributedDataParallel takes the mean of the workers' gradients
         for tensor in self._fitted.values():
             if tensor.grad is None:  # an own model may leave a parameter unused
                 tensor.grad = torch.zeros_like(tensor)
-        return loss.detach()
+        return summed(loss.detach())
 
     def _random(self) -> torch.Tensor:
         """State of the generator that dropout on the device draws from."""
@@ -244,6 +265,11 @@ class Framework(Contract):
         else:
             torch.set_rng_state(state)
 
+    def _draw_apart(self) -> None:
+        """Let other workers than the first draw other numbers: an own model's dropout, say, leaves out other places."""
+        if self._team is not None and not self._team.first:
+            torch.manual_seed(int(torch.randint(2**62, ())) + self._team.rank)
+
     def _images(self, images: np.ndarray) -> torch.Tensor:
         """(n, bands, rows, cols), channels-last in memory: a view of `images` on the CPU."""
         if not (images.flags.writeable and images.flags.c_contiguous):
@@ -254,6 +280,109 @@ class Framework(Contract):
         if self._autocast:
             return torch.autocast(self._device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+def launch(count: int, command: Sequence[str]) -> dict[int, int]:
+    """Run `command` as `count` workers on this machine, as torchrun does; exit status of those that failed by rank."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it returns is told
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, command[0])(*command[1:])
+    except ChildFailedError as error:
+        return {rank: failure.exitcode for rank, failure in error.failures.items()}
+    return {}
+
+
+def _join(team: Team, device: torch.device) -> None:
+    """Connect the workers for PyTorch's collective operations: NCCL between GPUs, gloo between processors."""
+    if torch.distributed.is_initialized():
+        return
+    host, _, port = team.addresses[0].rpartition(":")
+    store = torch.distributed.TCPStore(host, int(port), team.count, is_master=team.first)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=team.rank, world_size=team.count)
+    atexit.register(torch.distributed.destroy_process_group)
+
+
+class _SumOfAll(torch.autograd.Function):
+    """The sum of a tensor over all workers; what it is worth to each of their losses comes back to each."""
+
+    @staticmethod
+    def forward(context: object, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over one worker."""
+    return tensor
+
+
+def _synchronised(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module` with batch norms that take the statistics of the batches of all workers."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            setattr(module, name, _BatchNormOfAll(child))
+        else:
+            _synchronised(child, device)
+    return module
+
+
+class _BatchNormOfAll(nn.modules.batchnorm._BatchNorm):
+    """What nn.SyncBatchNorm is to GPUs, for processors: `norm`, its tensors kept, over the batches of all workers."""
+
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self.weight, self.bias = norm.weight, norm.bias
+        for name, buffer in norm.named_buffers(recurse=False):
+            setattr(self, name, buffer)
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any number of axes."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(input)
+        axes, shape = [0, *range(2, input.ndim)], [1, -1] + [1] * (input.ndim - 2)
+        x = input.float()
+        here = x.new_full((1,), x.numel() / x.shape[1])
+        total = _SumOfAll.apply(torch.cat([x.sum(axes), here]))
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        centred = x - mean.view(shape)
+        # In a second pass: the mean of squares less the square of the mean would lose the digits of a small variance.
+        variance = _SumOfAll.apply(centred.square().sum(axes)) / count
+        if self.running_mean is not None:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * count / (count - 1), share)
+        y = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.weight is not None:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(input.dtype)
 
 
 class Network(nn.Module):
@@ -416,28 +545,40 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _classes(
-    logits: torch.Tensor, targets: torch.Tensor, loss: dict[str, object], weights: torch.Tensor | None
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    loss: dict[str, object],
+    weights: torch.Tensor | None,
+    summed: Callable[[torch.Tensor], torch.Tensor],
+    workers: int,
 ) -> torch.Tensor:
-    """The losses of classification and segmentation: logits (..., classes), targets (...)."""
+    """The losses of classification and segmentation: logits (..., classes), targets (...).
+
+    One worker's part: with `summed`, the sum over all `workers`, the parts add up to the loss of the whole batch.
+    """
     classes = logits.shape[-1]
     logits = logits.reshape(-1, classes)
     targets = targets.reshape(-1).long()
     name = loss["name"]
     total = logits.new_zeros(())
     if name in ("cross_entropy", "cross_entropy_dice"):
-        total = total + _cross_entropy(logits, targets, loss, weights)
+        total = total + _cross_entropy(logits, targets, loss, weights, summed)
     if name in ("dice", "cross_entropy_dice"):
-        total = total + _dice(logits, targets, loss["ignore"])
+        total = total + _dice(logits, targets, loss["ignore"], summed) / workers
     if name == "focal":
         keep = targets != loss["ignore"]
         log_p = functional.log_softmax(logits, dim=-1).gather(1, targets.where(keep, 0)[:, None])[:, 0]
         each = -((-torch.expm1(log_p)) ** loss["gamma"]) * log_p
-        total = total + (each * keep).sum() / keep.sum().clamp(min=1)
+        total = total + (each * keep).sum() / summed(keep.sum()).clamp(min=1)
     return total
 
 
 def _cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, loss: dict[str, object], weights: torch.Tensor | None
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    loss: dict[str, object],
+    weights: torch.Tensor | None,
+    summed: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
     total = functional.cross_entropy(
         logits,
@@ -449,23 +590,30 @@ def _cross_entropy(
     )
     keep = targets != loss["ignore"]
     if weights is None:
-        return total / keep.sum().clamp(min=1)
-    mass = (weights[targets.where(keep, 0)] * keep).sum()
+        return total / summed(keep.sum()).clamp(min=1)
+    mass = summed((weights[targets.where(keep, 0)] * keep).sum())
     return total / mass.where(mass > 0, 1.0)
 
 
-def _dice(logits: torch.Tensor, targets: torch.Tensor, ignore: int) -> torch.Tensor:
+def _dice(
+    logits: torch.Tensor, targets: torch.Tensor, ignore: int, summed: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """The whole batch's, in every worker."""
     keep = targets != ignore
     truth = functional.one_hot(targets.where(keep, 0), logits.shape[-1]) * keep[:, None]
     p = functional.softmax(logits, dim=-1) * keep[:, None]
-    overlap, size = (p * truth).sum(0), p.sum(0) + truth.sum(0)
+    overlap, size = summed((p * truth).sum(0)), summed(p.sum(0) + truth.sum(0))
     return 1 - ((2 * overlap + 1) / (size + 1)).mean()
 
 
 def _detection(
-    logits: torch.Tensor, labels: torch.Tensor, distances: torch.Tensor, loss: dict[str, object]
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    distances: torch.Tensor,
+    loss: dict[str, object],
+    summed: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """logits (n, locations, classes + 4), labels (n, locations), distances (n, locations, 4)."""
+    """logits (n, locations, classes + 4), labels (n, locations), distances (n, locations, 4). One worker's part."""
     scores, raw = logits[..., :-4], logits[..., -4:]
     truth = (labels[..., None] == torch.arange(scores.shape[-1], device=labels.device)).to(scores.dtype)
     sign = 2 * truth - 1
@@ -480,7 +628,7 @@ def _detection(
         total = total + loss["box_weight"] * (1 - _giou(found, wanted)).sum()
     if loss["box"] in ("l1", "giou_l1"):
         total = total + loss["box_weight"] * (found - wanted).abs().mean(dim=-1).sum()
-    return total / objects.sum().clamp(min=1)
+    return total / summed(objects.sum()).clamp(min=1)
 
 
 def _giou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -65,12 +65,20 @@ wildcard_constraints:
     environment="[a-z0-9_]+",
 
 
-def asks(rule, device="cpu"):
+def asks(rule, device="cpu", workers=1):
     """What the jobs of this rule ask a cluster for."""
+    gpu = device == "cuda"
     try:
-        return CLUSTER.asks(rule, gpu=device == "cuda")
+        return CLUSTER.asks(rule, gpu=gpu, workers=workers, threads=STUDY.threads)
     except ValueError as error:
         raise WorkflowError(str(error)) from None
+
+
+def start_workers(wildcards, resources):
+    """What stands before `rvk train`: on several nodes the command that starts it as a task on each."""
+    if not resources.get("mpi"):
+        return ""
+    return f"{resources.mpi} --ntasks={resources.tasks} --kill-on-bad-exit=1"
 
 
 def check_cluster():

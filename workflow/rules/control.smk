@@ -7,4 +7,4 @@ use rule train as control with:
     log:
         f"{RESULTS}/logs/{{experiment}}/control/{{model}}/{{framework}}/{{seed}}.log",
     priority: 0
-    threads: STUDY.control_threads
+    threads: STUDY.control_threads * STUDY.workers

@@ -15,15 +15,18 @@ rule train:
     priority: train_priority
     conda:
         "../../envs/{framework}.yaml"
-    threads: STUDY.threads
+    threads: STUDY.threads * STUDY.workers
     resources:
-        **asks("train", STUDY.device),
+        **asks("train", STUDY.device, STUDY.workers),
     params:
         settings=settings("train"),
         folder=subpath(output.record, parent=True),
+        workers=STUDY.workers,
+        threads=lambda wildcards, threads: max(1, threads // STUDY.workers),
+        start=start_workers,
     shell:
-        RVK
+        RVK.replace("exec", "exec {params.start}")
         + " --log {log:q} train --settings {params.settings:q} --framework {wildcards.framework}"
         " --model {wildcards.model} --seed {wildcards.seed} --dataset {input.dataset:q} --chips {input.chips:q}"
-        " --statistics {input.statistics:q} --weights {input.weights:q} --threads {threads}"
-        " --out {params.folder:q}"
+        " --statistics {input.statistics:q} --weights {input.weights:q} --threads {params.threads}"
+        " --workers {params.workers} --out {params.folder:q}"
