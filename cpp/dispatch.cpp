@@ -13,15 +13,11 @@ constexpr Isa kLevels[] = {Isa::baseline, Isa::v3, Isa::v4, Isa::vbmi};
 Isa of_cpu() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const auto all = [](auto... has) { return (has && ...); };
-  const bool v3 = all(__builtin_cpu_supports("avx2"), __builtin_cpu_supports("bmi"), __builtin_cpu_supports("bmi2"),
-                      __builtin_cpu_supports("fma"), __builtin_cpu_supports("popcnt"));
-  const bool v4 = v3 && all(__builtin_cpu_supports("avx512f"), __builtin_cpu_supports("avx512bw"),
-                            __builtin_cpu_supports("avx512cd"), __builtin_cpu_supports("avx512dq"),
-                            __builtin_cpu_supports("avx512vl"));
-  const bool vbmi = v4 && all(__builtin_cpu_supports("avx512vbmi"), __builtin_cpu_supports("avx512vbmi2"),
-                              __builtin_cpu_supports("avx512vnni"), __builtin_cpu_supports("avx512bitalg"),
-                              __builtin_cpu_supports("avx512vpopcntdq"), __builtin_cpu_supports("gfni"));
+#define RVK_HAS(set) &&__builtin_cpu_supports(set)
+  const bool v3 = true RVK_V3_SETS(RVK_HAS);
+  const bool v4 = v3 RVK_V4_SETS(RVK_HAS);
+  const bool vbmi = v4 RVK_VBMI_SETS(RVK_HAS);
+#undef RVK_HAS
   return vbmi ? Isa::vbmi : v4 ? Isa::v4 : v3 ? Isa::v3 : Isa::baseline;
 #else
   return Isa::baseline;

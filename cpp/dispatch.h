@@ -11,12 +11,17 @@
 #define RVK_INLINE __attribute__((always_inline))
 
 #if defined(__x86_64__)
-#define RVK_V3_FEATURES "avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,popcnt"
-#define RVK_V4_FEATURES RVK_V3_FEATURES ",avx512f,avx512bw,avx512cd,avx512dq,avx512vl"
-#define RVK_VBMI_FEATURES RVK_V4_FEATURES ",avx512vbmi,avx512vbmi2,avx512vnni,avx512bitalg,avx512vpopcntdq,gfni"
-#define RVK_V3 __attribute__((target(RVK_V3_FEATURES)))
-#define RVK_V4 __attribute__((target(RVK_V4_FEATURES)))
-#define RVK_VBMI __attribute__((target(RVK_VBMI_FEATURES)))
+// What each level adds: one list for the compiler and for isa(), so that no code is made for what the CPU is not asked.
+#define RVK_V3_SETS(USE) USE("avx2") USE("bmi") USE("bmi2") USE("fma") USE("popcnt")
+#define RVK_V4_SETS(USE) USE("avx512f") USE("avx512bw") USE("avx512cd") USE("avx512dq") USE("avx512vl")
+#define RVK_VBMI_SETS(USE) \
+  USE("avx512vbmi") USE("avx512vbmi2") USE("avx512vnni") USE("avx512bitalg") USE("avx512vpopcntdq") USE("gfni")
+#define RVK_COMMA(set) "," set
+#define RVK_V3_TARGET "sse2" RVK_V3_SETS(RVK_COMMA)
+#define RVK_V4_TARGET RVK_V3_TARGET RVK_V4_SETS(RVK_COMMA)
+#define RVK_V3 __attribute__((target(RVK_V3_TARGET)))
+#define RVK_V4 __attribute__((target(RVK_V4_TARGET)))
+#define RVK_VBMI __attribute__((target(RVK_V4_TARGET RVK_VBMI_SETS(RVK_COMMA))))
 #else
 #define RVK_V3
 #define RVK_V4
@@ -25,7 +30,7 @@
 
 namespace rvk {
 
-// v3 and v4 are the levels of the x86-64 psABI; vbmi is v4 with the byte instructions of Ice Lake and Zen 4.
+// v3 and v4 are of the levels of the x86-64 psABI what loops gain from; vbmi is v4 with the byte instructions of Ice Lake and Zen 4.
 enum class Isa { baseline, v3, v4, vbmi };
 
 // The widest level of this CPU, or the one that the environment variable RVK_ISA names if that is lower. Read once.
