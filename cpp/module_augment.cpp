@@ -8,8 +8,7 @@ template <typename T>
 T* optional(const py::object& object, const char* name, const std::vector<py::ssize_t>& shape, bool writeable = false) {
   if (object.is_none()) return nullptr;
   const auto a = rvk::checked<T>(object, name, static_cast<int>(shape.size()), writeable);
-  if (!std::equal(shape.begin(), shape.end(), a.shape()))
-    throw py::value_error(std::string(name) + ": got shape " + rvk::shape_text(a) + ", which does not fit the others");
+  rvk::expect_shape(a, name, shape);
   return const_cast<T*>(a.data());
 }
 

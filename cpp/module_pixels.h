@@ -7,8 +7,7 @@
 namespace rvk {
 
 inline PixelType pixel_type(const py::object& object, const char* name) {
-  if (!py::isinstance<py::array>(object)) throw py::value_error(std::string(name) + ": expected a NumPy array");
-  const py::dtype type = py::reinterpret_borrow<py::array>(object).dtype();
+  const py::dtype type = dtype_of(object, name);
   if (type.equal(py::dtype::of<uint8_t>())) return PixelType::u8;
   if (type.equal(py::dtype::of<uint16_t>())) return PixelType::u16;
   if (type.equal(py::dtype::of<int16_t>())) return PixelType::i16;
@@ -17,24 +16,9 @@ inline PixelType pixel_type(const py::object& object, const char* name) {
                         std::string(py::str(type)));
 }
 
-// The array, checked as checked<T> does with its own type, in `type`.
-inline py::array checked_pixel_array(const py::object& object, const char* name, int ndim, PixelType type,
-                                     bool writeable) {
-  switch (type) {
-    case PixelType::u8:
-      return checked<uint8_t>(object, name, ndim, writeable);
-    case PixelType::i16:
-      return checked<int16_t>(object, name, ndim, writeable);
-    case PixelType::f32:
-      return checked<float>(object, name, ndim, writeable);
-    default:
-      return checked<uint16_t>(object, name, ndim, writeable);
-  }
-}
-
 inline Pixels checked_pixels(const py::object& object, const char* name, int ndim) {
   const PixelType type = pixel_type(object, name);
-  return {checked_pixel_array(object, name, ndim, type, false).data(), type};
+  return {checked(object, name, dtype_of(object, name), ndim).data(), type};
 }
 
 struct OutPixels {
@@ -46,7 +30,7 @@ struct OutPixels {
 // An array to write. NumPy has no bfloat16 of its own: such an array comes as its bits, uint16, with bfloat16 = true.
 inline OutPixels checked_out_pixels(const py::object& object, const char* name, int ndim, bool bfloat16) {
   const PixelType type = bfloat16 ? PixelType::bf16 : pixel_type(object, name);
-  py::array array = checked_pixel_array(object, name, ndim, type, true);
+  py::array array = checked(object, name, bfloat16 ? py::dtype::of<uint16_t>() : dtype_of(object, name), ndim, true);
   return {array, array.mutable_data(), type};
 }
 

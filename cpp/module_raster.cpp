@@ -42,6 +42,27 @@ GDALResampleAlg resampling(const std::string& name) {
   throw std::invalid_argument("resampling: expected nearest, bilinear, cubic or average, got " + name);
 }
 
+// Of an rvkernels.ops.tile.Grid.
+rvk::Grid grid_of(const py::object& grid) {
+  const py::object crs = grid.attr("crs");
+  return {py::cast<int64_t>(grid.attr("rows")), py::cast<int64_t>(grid.attr("cols")),
+          py::cast<std::array<double, 6>>(grid.attr("transform")),
+          crs.is_none() ? std::string() : py::cast<std::string>(crs)};
+}
+
+py::array_t<int64_t> checked_windows(const py::object& object) {
+  const auto windows = rvk::checked<int64_t>(object, "windows", 2);
+  rvk::expect_shape(windows, "windows", {windows.shape(0), 4});
+  return windows;
+}
+
+void check_bands(const std::vector<int>& bands, const rvk::Stack& stack) {
+  for (const int band : bands)
+    if (band < 0 || band >= stack.bands())
+      throw std::invalid_argument("bands: expected indices from 0 to " + std::to_string(stack.bands() - 1) + ", got " +
+                                  std::to_string(band));
+}
+
 std::unique_ptr<rvk::Stack> open_stack(const std::vector<std::string>& paths, double cache_mb, bool direct,
                                        const py::object& grid, const std::string& method) {
   if (!(cache_mb >= 0 && cache_mb < 1e9))
@@ -50,12 +71,7 @@ std::unique_ptr<rvk::Stack> open_stack(const std::vector<std::string>& paths, do
   options.cache_bytes = static_cast<size_t>(cache_mb * (1 << 20));
   options.direct = direct;
   options.method = resampling(method);
-  if (!grid.is_none()) {
-    const py::object crs = grid.attr("crs");
-    options.grid = {py::cast<int64_t>(grid.attr("rows")), py::cast<int64_t>(grid.attr("cols")),
-                    py::cast<std::array<double, 6>>(grid.attr("transform")),
-                    crs.is_none() ? std::string() : py::cast<std::string>(crs)};
-  }
+  if (!grid.is_none()) options.grid = grid_of(grid);
   py::gil_scoped_release release;
   return std::make_unique<rvk::Stack>(paths, options);
 }
@@ -67,15 +83,28 @@ py::tuple grid_tuple(const rvk::Grid& grid) {
 }
 
 // Stack::read with NumPy arrays. out and valid are written in place. Returns the number of blocks decoded.
-int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std::vector<int>& bands, py::array out,
-                     double fill, const py::object& valid_in, int threads, const std::string& layout) {
+int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std::vector<int>& bands,
+                     const py::object& out_in, double fill, const py::object& valid_in, int threads,
+                     const std::string& layout) {
   if (layout != "NHWC" && layout != "NCHW") throw std::invalid_argument("layout: expected NHWC or NCHW, got " + layout);
-  const auto windows = rvk::checked<int64_t>(windows_in, "windows", 2);
-  const GDALDataType type = pixel_type(py::str(out.dtype()));
+  const auto windows = checked_windows(windows_in);
+  check_bands(bands, stack);
+  const py::dtype dtype = rvk::dtype_of(out_in, "out");
+  const GDALDataType type = pixel_type(py::str(dtype));
+  py::array out = rvk::checked(out_in, "out", dtype, 4, true);
   const bool planes = layout == "NCHW";
-  const int64_t n = out.shape(0), rows = out.shape(planes ? 2 : 1), cols = out.shape(planes ? 3 : 2);
+  const auto n = windows.shape(0), rows = out.shape(planes ? 2 : 1), cols = out.shape(planes ? 3 : 2);
+  const auto depth = static_cast<py::ssize_t>(bands.size());
+  if (planes)
+    rvk::expect_shape(out, "out", {n, depth, rows, cols});
+  else
+    rvk::expect_shape(out, "out", {n, rows, cols, depth});
   uint8_t* valid = nullptr;
-  if (!valid_in.is_none()) valid = rvk::checked<uint8_t>(valid_in, "valid", 3, true).mutable_data();
+  if (!valid_in.is_none()) {
+    auto mask = rvk::checked<uint8_t>(valid_in, "valid", 3, true);
+    rvk::expect_shape(mask, "valid", {n, rows, cols});
+    valid = mask.mutable_data();
+  }
   void* pixels = out.mutable_data();
   const int64_t* first = windows.data();
   py::gil_scoped_release release;
@@ -87,7 +116,8 @@ int64_t read_windows(rvk::Stack& stack, const py::object& windows_in, const std:
 std::pair<int64_t, int64_t> statistics(rvk::Stack& stack, const py::object& windows_in, const std::vector<int>& bands,
                                        const std::string& dtype, const py::object& histogram, const py::object& sums,
                                        const py::object& extrema, int threads) {
-  const auto windows = rvk::checked<int64_t>(windows_in, "windows", 2);
+  const auto windows = checked_windows(windows_in);
+  check_bands(bands, stack);
   const rvk::Totals totals = rvk::totals(histogram, sums, extrema);
   const int64_t* first = windows.data();
   const int64_t n = windows.shape(0);
@@ -125,6 +155,11 @@ PYBIND11_MODULE(_raster, m) {
       },
       py::arg("paths"), py::arg("threads"));
 
+  m.def(
+      "difference",
+      [](const py::object& grid, const py::object& other) { return rvk::difference(grid_of(grid), grid_of(other)); },
+      py::arg("grid"), py::arg("other"));
+
   py::class_<rvk::Stack>(m, "Stack")
       .def(py::init(&open_stack), py::arg("paths"), py::arg("cache_mb") = 128.0, py::arg("direct") = true,
            py::arg("grid") = py::none(), py::arg("resampling") = "bilinear")
@@ -155,7 +190,10 @@ PYBIND11_MODULE(_raster, m) {
       .def_property_readonly("description", [](const rvk::Many& many) { return as_dict(many.first()); })
       .def(
           "read",
-          [](rvk::Many& many, py::array out, int threads) {
+          [](rvk::Many& many, const py::object& out_in, int threads) {
+            const rvk::Description& first = many.first();
+            py::array out = rvk::checked(out_in, "out", py::dtype(first.dtype), 4, true);
+            rvk::expect_shape(out, "out", {many.size(), first.rows, first.cols, first.bands});
             void* pixels = out.mutable_data();
             py::gil_scoped_release release;
             many.read(pixels, threads);

@@ -266,8 +266,11 @@ def label_raster(scene: Scene, windows: np.ndarray, classes: Sequence[str | Mapp
     if size != (scene.rows, scene.cols):
         grid = f"{scene.images[0]} has {scene.rows} x {scene.cols}"
         raise ValueError(f"{path}: has {size[0]} x {size[1]} pixels, but {grid}")
-    if found["crs"] and scene.crs and not np.allclose(found["transform"], scene.transform, rtol=1e-9):
-        raise ValueError(f"{path}: has another geotransform than {scene.images[0]}; warp it onto that with gdalwarp")
+    if found["crs"] and scene.crs:
+        ours = tile.Grid(*size, scene.transform, scene.crs)
+        differs = ours.difference(tile.Grid(*size, found["transform"], found["crs"]))
+        if differs:
+            raise ValueError(f"{path}: {differs} than {scene.images[0]}; warp it onto that with gdalwarp")
     known = Classes(classes)
     if found["bands"] >= 3:
         if found["dtype"] != "uint8":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -276,10 +277,26 @@ def test_wrong_label_images_are_refused(tmp_path):
         labels.label_raster(rgb, window, same)
     with pytest.raises(ValueError, match="of one band"):
         labels.label_raster(image(tmp_path, np.zeros((4, 5, 2), np.uint8)), window, CLASSES)
-    georeferenced = replace(scene, crs="EPSG:32618", transform=UTM)
-    raster.write_geotiff(scene.labels, np.zeros((4, 5), np.uint8), "EPSG:32618", (1.0, *UTM[1:]))
-    with pytest.raises(ValueError, match="another geotransform"):
-        labels.label_raster(georeferenced, window, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "says"),
+    [
+        ("EPSG:4326", (10.0, 1e-5, 0.0, 50.0, 0.0, -1e-5), ""),
+        ("EPSG:4326", (10.0, 1e-5 * (1 + 1e-8), 0.0, 50.0, 0.0, -1e-5), ""),  # as rounded in a file
+        ("EPSG:4326", (10.0, 1.001e-5, 0.0, 50.0, 0.0, -1e-5), "another geotransform"),  # 10 pixels in 10,000
+        ("EPSG:4326", (10.0 + 1e-6, 1e-5, 0.0, 50.0, 0.0, -1e-5), "another geotransform"),  # a tenth of a pixel
+        ("EPSG:4269", (10.0, 1e-5, 0.0, 50.0, 0.0, -1e-5), "another CRS"),
+        (None, raster.IDENTITY, ""),  # says nothing of where it lies
+    ],
+)
+def test_a_label_image_lies_on_the_scenes_grid(tmp_path, crs, transform, says):
+    scene = replace(image(tmp_path, np.ones((40, 30), np.uint8)), crs="EPSG:4326")
+    scene = replace(scene, transform=(10.0, 1e-5, 0.0, 50.0, 0.0, -1e-5))
+    raster.write_geotiff(scene.labels, np.ones((40, 30), np.uint8), crs, transform)
+    refused = pytest.raises(ValueError, match=rf"l\.tif: has {says} than s\.tif; warp it") if says else nullcontext()
+    with refused:
+        assert (labels.label_raster(scene, np.array([[0, 0, 40, 30]]), CLASSES) == 1).all()
 
 
 # --- shapes to masks

@@ -99,16 +99,16 @@ Grid grid_of(const Description& d) { return {d.rows, d.cols, d.transform, d.crs}
 
 bool georeferenced(const Description& d) { return d.transform != Description{}.transform; }
 
-std::string difference(const Grid& grid, const Description& d) {
-  if (grid.rows != d.rows || grid.cols != d.cols)
-    return "has " + std::to_string(d.rows) + " x " + std::to_string(d.cols) + " pixels, not " +
+std::string difference(const Grid& grid, const Grid& other) {
+  if (grid.rows != other.rows || grid.cols != other.cols)
+    return "has " + std::to_string(other.rows) + " x " + std::to_string(other.cols) + " pixels, not " +
            std::to_string(grid.rows) + " x " + std::to_string(grid.cols);
   const double pixel = std::abs(grid.transform[1]) + std::abs(grid.transform[2]);
   for (int i = 0; i < 6; ++i)  // a thousandth of a pixel, also at the far corner
-    if (std::abs(grid.transform[i] - d.transform[i]) >
+    if (std::abs(grid.transform[i] - other.transform[i]) >
         1e-3 * pixel / (i % 3 ? static_cast<double>(std::max(grid.rows, grid.cols)) : 1.0))
       return "has another geotransform";
-  return same_crs(grid.crs, d.crs) ? "" : "has another CRS";
+  return same_crs(grid.crs, other.crs) ? "" : "has another CRS";
 }
 
 Rect on_grid(const int64_t* window, int64_t out_rows, int64_t out_cols, const Grid& grid) {

@@ -33,8 +33,8 @@ struct Grid {
 
 Grid grid_of(const Description& d);
 
-// How the raster's grid differs from `grid`, for an error; empty when their pixels coincide.
-std::string difference(const Grid& grid, const Description& d);
+// How another grid differs from `grid`, for an error; empty when their pixels coincide.
+std::string difference(const Grid& grid, const Grid& other);
 
 // Whether the raster says where it lies. Without a CRS a transform of its own is enough.
 bool georeferenced(const Description& d);

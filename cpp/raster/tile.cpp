@@ -36,7 +36,7 @@ Stack::Stack(const std::vector<std::string>& paths, const Options& options) : me
     layers_.push_back(std::make_unique<Layer>(path, options.direct, cache_));
     descriptions_.push_back(layers_.back()->description());
     const Description &a = descriptions_.front(), &b = descriptions_.back();
-    const std::string differs = difference(grid_of(a), b);
+    const std::string differs = difference(grid_of(a), grid_of(b));
     if (!differs.empty() && !(georeferenced(a) && georeferenced(b) && a.crs.empty() == b.crs.empty()))
       throw std::invalid_argument(path + ": " + differs + " than " + paths.front() +
                                   "; images of one scene must share a grid, or all say where they lie");
@@ -44,7 +44,7 @@ Stack::Stack(const std::vector<std::string>& paths, const Options& options) : me
   grid_ = options.grid ? *options.grid : grid_of(descriptions_.front());
   regridded_.resize(layers_.size());
   for (size_t l = 0; l < layers_.size(); ++l) {
-    elsewhere_.push_back(!difference(grid_, descriptions_[l]).empty());
+    elsewhere_.push_back(!difference(grid_, grid_of(descriptions_[l])).empty());
     if (elsewhere_[l]) regridded(l);
   }
 }

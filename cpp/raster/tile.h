@@ -109,6 +109,7 @@ class Many {
  public:
   explicit Many(const std::vector<std::string>& paths);
   ~Many();
+  int64_t size() const { return static_cast<int64_t>(paths_.size()); }
   const Description& first() const { return first_; }
   // out (n, rows, cols, bands) of the first image's type.
   void read(void* out, int threads);

@@ -62,6 +62,10 @@ class Grid:
         rows, cols = (max(1, math.floor(n / step + 0.5)) for n, step in ((self.rows, y), (self.cols, x)))
         return Grid(rows, cols, (t[0], t[1] * x, t[2] * y, t[3], t[4] * x, t[5] * y), self.crs)
 
+    def difference(self, other: Grid) -> str:
+        """How another grid differs, such as "has another CRS"; empty when pixels coincide to a thousandth of one."""
+        return _raster.difference(self, other)
+
 
 class Raster:
     """The rasters of one scene, opened once for several reads; their imagery bands (not alpha) are stacked in order.

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from osgeo import gdal, osr
 
+from rvkernels import _raster
 from rvkernels.ops import tile
 
 gdal.UseExceptions()
@@ -269,6 +270,44 @@ def test_wrong_arguments_are_named(tmp_path, options, says):
     path = write(tmp_path / "a.tif", noise(30, 30, 3))
     with pytest.raises(ValueError, match=says):
         tile.read(path, **{"windows": np.array([[0, 0, 8, 8]]), **options})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"windows": np.zeros((2, 3), np.int64)}, r"windows: expected shape \(2, 4\), got \(2, 3\)"),
+        ({"bands": [0, 3]}, "bands: expected indices from 0 to 2, got 3"),
+        ({"out": [[[[0, 0], [0, 0]]]]}, "out: expected a NumPy array"),
+        ({"out": np.zeros((1, 8, 8, 2), np.float64)}, "out: expected dtype uint8, .* got float64"),
+        ({"out": np.zeros((1, 8, 8, 4), np.uint8)[..., ::2]}, "out: must be C-contiguous"),
+        ({"out": np.zeros((1, 8, 8, 3), np.uint8)}, r"out: expected shape \(1, 8, 8, 2\), got \(1, 8, 8, 3\)"),
+        ({"out": np.zeros((8, 8, 2), np.uint8)}, r"out: expected 4 axes"),
+        ({"out": np.zeros((2, 8, 8, 2), np.uint8)}, r"out: expected shape \(1, 8, 8, 2\)"),
+        ({"layout": "NCHW"}, r"out: expected shape \(1, 2, 8, 2\), got \(1, 8, 8, 2\)"),
+        ({"valid": np.zeros((1, 8, 7), np.uint8)}, r"valid: expected shape \(1, 8, 8\)"),
+    ],
+)
+def test_the_compiled_module_writes_nowhere_else(tmp_path, given, says):
+    stack = _raster.Stack([write(tmp_path / "a.tif", noise(30, 30, 3))])
+    arguments = {"windows": np.array([[0, 0, 8, 8]]), "bands": [0, 1], "out": np.zeros((1, 8, 8, 2), np.uint8)}
+    options = {"fill": 0.0, "valid": None, "threads": 1, **given}
+    with pytest.raises(ValueError, match=says):
+        stack.read(**{**arguments, **options})
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ([[0]], "out: expected a NumPy array"),
+        (np.zeros((1, 8, 9, 3), np.uint16), "out: expected dtype uint8, got uint16"),
+        (np.zeros((1, 8, 9, 6), np.uint8)[..., ::2], "out: must be C-contiguous"),
+        (np.zeros((2, 8, 9, 3), np.uint8), r"out: expected shape \(1, 8, 9, 3\), got \(2, 8, 9, 3\)"),
+    ],
+)
+def test_many_images_go_nowhere_else(tmp_path, out, says):
+    many = _raster.Many([write(tmp_path / "a.png", noise(8, 9, 3), (), driver="PNG")])
+    with pytest.raises(ValueError, match=says):
+        many.read(out, threads=1)
 
 
 def test_missing_file(tmp_path):
