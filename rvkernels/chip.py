@@ -411,8 +411,10 @@ class _Cutter:
         piece, first = self.pieces[number], int(self.start[number])
         size = self.images.shape[1]
         source = tile.Raster(piece.scene.images)
-        features = None
-        if self.task != "classification" and dataset.is_vector(piece.scene.labels):
+        if self.task == "segmentation":
+            how = {key: self.settings[key] for key in ("background", "all_touched")}
+            masks = labels.SceneMasks(piece.scene, self.classes, **how, threads=threads)
+        elif self.task == "detection":
             features = labels.load_features(piece.scene, self.classes)
         step = max(1, PIXELS // (size * size))
         for begin in range(0, len(piece.windows), step):
@@ -424,15 +426,7 @@ class _Cutter:
             if images.dtype.kind == "f":
                 images[valid == 0] = 0
             if self.task == "segmentation":
-                mask = labels.masks(
-                    piece.scene,
-                    found,
-                    self.classes,
-                    features=features,
-                    background=self.settings["background"],
-                    all_touched=self.settings["all_touched"],
-                    threads=threads,
-                )
+                mask = masks.read(found)
                 mask[valid == 0] = labels.IGNORE
                 self.masks[rows] = mask
                 self.labelled[rows] = (mask != labels.IGNORE).any(axis=(1, 2))

@@ -34,7 +34,6 @@ import numpy as np
 import shapely
 
 from rvkernels import labels, metrics, registry
-from rvkernels.dataset import is_vector
 from rvkernels.files import atomic, write_json
 from rvkernels.metrics import ClassCounts, Detected, divide
 from rvkernels.ops import tile
@@ -280,11 +279,11 @@ class _Segmentation(_Judge):
         for name, some in itertools.groupby(blocks[first:last], key=lambda block: self.regions[block[0]].scene):
             scene = how.scenes[name]
             predicted = tile.Raster(scene_file(self.folder, name, "") / "labels.tif")
-            features = labels.load_features(scene, self.classes) if is_vector(scene.labels or "") else None
-            options = {"features": features, "background": how.background, "all_touched": how.all_touched}
+            options = {"background": how.background, "all_touched": how.all_touched, "threads": how.threads}
+            truths = labels.SceneMasks(scene, self.classes, **options)
             for index, block in some:  # one at a time: a block of this size is work for all threads
                 window = block[None]
-                truth = labels.masks(scene, window, self.classes, **options, threads=how.threads)
+                truth = truths.read(window)
                 found = predicted.read(window, threads=how.threads)[..., 0]
                 _check_covered(scene, window, truth, found, how.threads)
                 pair = confusion(truth, found, classes, ignore=labels.IGNORE, threads=how.threads)

@@ -5,7 +5,6 @@ Shapes are shapely geometries with x = column and y = row. Class ids count the c
 
 from __future__ import annotations
 
-import functools
 import gc
 import json
 import xml.etree.ElementTree as ElementTree
@@ -42,11 +41,6 @@ class Features:
     geometries: list[shapely.Geometry]
     class_ids: np.ndarray
     boxes: np.ndarray
-
-    @functools.cached_property
-    def arrays(self) -> Geometries:
-        """What masks are burnt from, made once."""
-        return Geometries.from_shapely(self.geometries)
 
 
 class Classes:
@@ -250,50 +244,124 @@ def _read_voc(scene: Scene, known: Classes) -> tuple[np.ndarray, list[int]]:
     return shapely.box(*np.array(boxes, np.float64).reshape(-1, 4).T), ids
 
 
-def label_raster(scene: Scene, windows: np.ndarray, classes: Sequence[str | Mapping], threads: int = 0) -> np.ndarray:
-    """Windows of a scene's label image as class ids, (n, rows, cols) uint8; 255 outside the image and where nodata.
+class SceneMasks:
+    """Segmentation labels of one scene, of its label image or its shapes, opened once for any number of windows.
 
-    One band without colour table: the values are class ids, and a value outside the class list is an error. With three
-    bands, or a colour table that has a class colour other than black (tables are filled up with it): colours, and one
-    that no class has becomes 255.
+    background   class of pixels without a shape; None = 255
+    all_touched  burn every pixel a shape touches, not only those whose centre it covers; shapes burn in file order
+    threads      0 = all cores
+
+    A label image of one band without colour table: the values are class ids, and a value outside the class list is an
+    error. With three bands, or a colour table that has a class colour other than black (tables are filled up with it):
+    colours, and one that no class has becomes 255.
     Raises ValueError naming the file; also when the label image is not on the scene's grid.
     """
-    path = scene.labels
-    if path is None:
-        raise ValueError(f"{scene.images[0]}: scene {scene.id} has no labels")
-    found = raster.describe(path)
-    size = (found["rows"], found["cols"])
-    if size != (scene.rows, scene.cols):
-        grid = f"{scene.images[0]} has {scene.rows} x {scene.cols}"
-        raise ValueError(f"{path}: has {size[0]} x {size[1]} pixels, but {grid}")
-    if found["crs"] and scene.crs:
-        ours = tile.Grid(*size, scene.transform, scene.crs)
-        differs = ours.difference(tile.Grid(*size, found["transform"], found["crs"]))
-        if differs:
-            raise ValueError(f"{path}: {differs} than {scene.images[0]}; warp it onto that with gdalwarp")
-    known = Classes(classes)
-    if found["bands"] >= 3:
-        if found["dtype"] != "uint8":
-            raise ValueError(f"{path}: a label image of colours is uint8, got {found['dtype']}")
-        pixels, valid = tile.read(path, windows, bands=[0, 1, 2], valid=True, threads=threads)
-        return np.where(valid, _classes_of_colors(pixels, known.palette(path)), np.uint8(IGNORE))
-    if found["bands"] != 1:
-        raise ValueError(f"{path}: expected a label image of one band (ids) or three (colours), got {found['bands']}")
-    values, valid = tile.read(path, windows, valid=True, threads=threads)
-    values = values[..., 0]
-    if found["palette"] is not None and None not in known.colors:
-        table = np.array(found["palette"], np.uint8)[:, :3]
-        ids = _classes_of_colors(table, known.palette(path))
-        if ((ids != IGNORE) & table.any(axis=1)).any():
-            place = np.minimum(values.astype(np.int64), len(ids))
-            return np.where(valid, np.append(ids, np.uint8(IGNORE))[place], np.uint8(IGNORE))
-    wrong = (valid == 1) & (values != IGNORE) & ~np.isin(values, np.arange(len(known)))
-    if wrong.any():
-        raise ValueError(
-            f"{path}: holds {values[wrong][0]:g}, but class ids are 0 to {len(known) - 1} ({', '.join(known.names)}); "
-            f"{IGNORE} and nodata mean no label"
-        )
-    return np.where(valid, values, IGNORE).astype(np.uint8)
+
+    def __init__(
+        self,
+        scene: Scene,
+        classes: Sequence[str | Mapping],
+        *,
+        background: str | None = None,
+        all_touched: bool = False,
+        threads: int = 0,
+    ):
+        known = Classes(classes)
+        empty = IGNORE if background is None else known.id(background, "background")
+        if scene.labels is not None and not is_vector(scene.labels):
+            self._labels: _LabelImage | _Shapes = _LabelImage(scene, known, threads)
+        else:
+            found = load_features(scene, classes)
+            self._labels = _Shapes(scene, found.geometries, found.class_ids, empty, all_touched, threads)
+        area = aoi(scene)
+        self._area = None
+        if area is not None:
+            self._area = _Shapes(scene, area, np.zeros(len(area), np.int32), IGNORE, False, threads)
+
+    def read(self, windows: np.ndarray) -> np.ndarray:
+        """Windows (n, 4) of one size, (n, rows, cols) uint8 class ids; 255 outside the image and the AOI."""
+        windows = np.asarray(windows, np.int64).reshape(-1, 4)
+        found = self._labels.read(windows)
+        if self._area is not None:
+            found[self._area.read(windows) == IGNORE] = IGNORE
+        return found
+
+
+class _Shapes:
+    """Shapes burnt in their order into `background`; 255 outside the scene."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        geometries: list[shapely.Geometry],
+        ids: np.ndarray,
+        background: int,
+        all_touched: bool,
+        threads: int,
+    ):
+        self.shape = (scene.rows, scene.cols)
+        options = {"all_touched": all_touched, "background": background, "threads": threads}
+        self.index = Rasterizer(Geometries.from_shapely(geometries), ids, self.shape, **options)
+
+    def read(self, windows: np.ndarray) -> np.ndarray:
+        rows, cols = windows[0, 2:].tolist() if len(windows) else (0, 0)
+        if (windows[:, 2:] != (rows, cols)).any():
+            raise ValueError("windows: rows and cols must be the same in all windows of a call")
+        burnt = self.index.windows(np.ascontiguousarray(windows[:, :2]), rows, cols)
+        for mask, (row, col) in zip(burnt, windows[:, :2].tolist()):
+            mask[: max(0, -row)] = IGNORE
+            mask[:, : max(0, -col)] = IGNORE
+            mask[max(0, self.shape[0] - row) :] = IGNORE
+            mask[:, max(0, self.shape[1] - col) :] = IGNORE
+        return burnt
+
+
+class _LabelImage:
+    """Class ids out of a scene's label image; 255 outside it and where nodata."""
+
+    def __init__(self, scene: Scene, known: Classes, threads: int):
+        self.path, self.known, self.threads = scene.labels, known, threads
+        found = raster.describe(self.path)
+        size = (found["rows"], found["cols"])
+        if size != (scene.rows, scene.cols):
+            grid = f"{scene.images[0]} has {scene.rows} x {scene.cols}"
+            raise ValueError(f"{self.path}: has {size[0]} x {size[1]} pixels, but {grid}")
+        if found["crs"] and scene.crs:
+            ours = tile.Grid(*size, scene.transform, scene.crs)
+            differs = ours.difference(tile.Grid(*size, found["transform"], found["crs"]))
+            if differs:
+                raise ValueError(f"{self.path}: {differs} than {scene.images[0]}; warp it onto that with gdalwarp")
+        self.bands, self.table = found["bands"], None  # the ids of the values of a colour table
+        if self.bands >= 3:
+            if found["dtype"] != "uint8":
+                raise ValueError(f"{self.path}: a label image of colours is uint8, got {found['dtype']}")
+            self.palette = known.palette(self.path)
+        elif self.bands != 1:
+            expected = "expected a label image of one band (ids) or three (colours)"
+            raise ValueError(f"{self.path}: {expected}, got {self.bands}")
+        elif found["palette"] is not None and None not in known.colors:
+            colors = np.array(found["palette"], np.uint8)[:, :3]
+            ids = _classes_of_colors(colors, known.palette(self.path))
+            if ((ids != IGNORE) & colors.any(axis=1)).any():
+                self.table = np.append(ids, np.uint8(IGNORE))
+        self.image = tile.Raster(self.path)
+
+    def read(self, windows: np.ndarray) -> np.ndarray:
+        bands = [0] if self.bands == 1 else [0, 1, 2]
+        values, valid = self.image.read(windows, bands=bands, valid=True, threads=self.threads)
+        if self.bands >= 3:
+            return np.where(valid, _classes_of_colors(values, self.palette), np.uint8(IGNORE))
+        values = values[..., 0]
+        if self.table is not None:
+            place = np.minimum(values.astype(np.int64), len(self.table) - 1)
+            return np.where(valid, self.table[place], np.uint8(IGNORE))
+        wrong = (valid == 1) & (values != IGNORE) & ~np.isin(values, np.arange(len(self.known)))
+        if wrong.any():
+            raise ValueError(
+                f"{self.path}: holds {values[wrong][0]:g}, but class ids are 0 to {len(self.known) - 1} "
+                f"({', '.join(self.known.names)}); {IGNORE} and nodata mean no label"
+            )
+        return np.where(valid, values, IGNORE).astype(np.uint8)
 
 
 def _classes_of_colors(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -307,82 +375,6 @@ def _classes_of_colors(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:
     order = np.argsort(ours)
     place = np.minimum(np.searchsorted(ours[order], theirs), len(ours) - 1)
     return np.where(ours[order][place] == theirs, order[place], IGNORE).astype(np.uint8)
-
-
-def rasterize_scene(
-    scene: Scene,
-    windows: np.ndarray,
-    classes: Sequence[str | Mapping],
-    *,
-    features: Features | None = None,
-    background: str | None = None,
-    all_touched: bool = False,
-    threads: int = 0,
-) -> np.ndarray:
-    """Windows of the scene's shapes burnt in file order, (n, rows, cols) uint8 class ids.
-
-    features    as load_features gives them, to save reading them again
-    background  class of pixels without a shape; None = 255. Pixels outside the image are always 255
-    """
-    known = Classes(classes)
-    features = load_features(scene, classes) if features is None else features
-    empty = IGNORE if background is None else known.id(background, "background")
-    burnt = _burn(scene, windows, features.arrays, features.class_ids, empty, all_touched, threads)
-    for mask, (row, col, _, _) in zip(burnt, np.asarray(windows).tolist()):
-        mask[: max(0, -row)] = IGNORE
-        mask[:, : max(0, -col)] = IGNORE
-        mask[max(0, scene.rows - row) :] = IGNORE
-        mask[:, max(0, scene.cols - col) :] = IGNORE
-    return burnt
-
-
-def _burn(
-    scene: Scene,
-    windows: np.ndarray,
-    geometries: Geometries,
-    class_ids: np.ndarray,
-    background: int,
-    all_touched: bool = False,
-    threads: int = 0,
-) -> np.ndarray:
-    windows = np.asarray(windows, np.int64).reshape(-1, 4)
-    rows, cols = windows[0, 2:].tolist() if len(windows) else (0, 0)
-    if (windows[:, 2:] != (rows, cols)).any():
-        raise ValueError("windows: rows and cols must be the same in all windows of a call")
-    index = Rasterizer(
-        geometries,
-        class_ids,
-        (scene.rows, scene.cols),
-        all_touched=all_touched,
-        background=background,
-        threads=threads,
-    )
-    return index.windows(np.ascontiguousarray(windows[:, :2]), rows, cols)
-
-
-def masks(
-    scene: Scene,
-    windows: np.ndarray,
-    classes: Sequence[str | Mapping],
-    *,
-    features: Features | None = None,
-    background: str | None = None,
-    all_touched: bool = False,
-    threads: int = 0,
-) -> np.ndarray:
-    """Segmentation labels of windows, (n, rows, cols) uint8, of the label image or the shapes; 255 outside the AOI."""
-    if scene.labels is not None and not is_vector(scene.labels):
-        found = label_raster(scene, windows, classes, threads)
-    else:
-        options = {"features": features, "background": background, "all_touched": all_touched, "threads": threads}
-        found = rasterize_scene(scene, windows, classes, **options)
-    area = aoi(scene)
-    if area is not None:
-        outside = _burn(
-            scene, windows, Geometries.from_shapely(area), np.zeros(len(area), np.int32), background=1, threads=threads
-        )
-        found[outside == 1] = IGNORE
-    return found
 
 
 def cells(

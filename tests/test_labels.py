@@ -242,7 +242,7 @@ def image(folder: Path, array: np.ndarray, **options) -> Scene:
 
 def test_colours_to_classes(tmp_path):
     rgb = np.array([[[0, 255, 0], [0, 0, 255]], [[128, 128, 128], [0, 0, 0]], [[0, 255, 1], [1, 2, 3]]], np.uint8)
-    got = labels.label_raster(image(tmp_path, rgb, photometric="rgb"), np.array([[0, 0, 4, 3]]), CLASSES)
+    got = labels.SceneMasks(image(tmp_path, rgb, photometric="rgb"), CLASSES).read(np.array([[0, 0, 4, 3]]))
     assert got.dtype == np.uint8
     assert got[0].tolist() == [[0, 1, 255], [2, 255, 255], [255, 255, 255], [255, 255, 255]]
 
@@ -250,33 +250,33 @@ def test_colours_to_classes(tmp_path):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32"])
 def test_ids_and_nodata(tmp_path, dtype):
     ids = np.array([[0, 1, 2], [255, 2, 9]]).astype(dtype)
-    got = labels.label_raster(image(tmp_path, ids, nodata=9), np.array([[0, 1, 2, 3]]), CLASSES)
+    got = labels.SceneMasks(image(tmp_path, ids, nodata=9), CLASSES).read(np.array([[0, 1, 2, 3]]))
     assert got[0].tolist() == [[1, 2, 255], [2, 255, 255]]
     with pytest.raises(ValueError, match=r"l\.tif: holds 9, but class ids are 0 to 2 \(field, water, road\)"):
-        labels.label_raster(image(tmp_path, ids), np.array([[0, 0, 2, 3]]), CLASSES)
+        labels.SceneMasks(image(tmp_path, ids), CLASSES).read(np.array([[0, 0, 2, 3]]))
 
 
 def test_colour_table(tmp_path):
     values = np.array([[0, 1, 7], [1, 1, 0]], np.uint8)
     by_color = image(tmp_path, values, colors={0: (0, 0, 255), 1: (0, 255, 0), 7: (9, 9, 9)})
-    assert labels.label_raster(by_color, np.array([[0, 0, 2, 3]]), CLASSES)[0].tolist() == [[1, 0, 255], [0, 0, 1]]
+    assert labels.SceneMasks(by_color, CLASSES).read(np.array([[0, 0, 2, 3]]))[0].tolist() == [[1, 0, 255], [0, 0, 1]]
     by_value = image(tmp_path, values % 3, colors={0: (5, 0, 0), 1: (6, 0, 0)})
-    assert labels.label_raster(by_value, np.array([[0, 0, 2, 3]]), CLASSES)[0].tolist() == [[0, 1, 1], [1, 1, 0]]
+    assert labels.SceneMasks(by_value, CLASSES).read(np.array([[0, 0, 2, 3]]))[0].tolist() == [[0, 1, 1], [1, 1, 0]]
 
 
 def test_wrong_label_images_are_refused(tmp_path):
     scene = image(tmp_path, np.zeros((4, 5), np.uint8))
     window = np.array([[0, 0, 2, 2]])
     with pytest.raises(ValueError, match=r"l\.tif: has 4 x 5 pixels, but s\.tif has 9 x 5"):
-        labels.label_raster(replace(scene, rows=9), window, CLASSES)
+        labels.SceneMasks(replace(scene, rows=9), CLASSES).read(window)
     rgb = image(tmp_path, np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(ValueError, match=r"l\.tif: is a colour image, but class 'b' has no color"):
-        labels.label_raster(rgb, window, [{"name": "a", "color": "#000000"}, "b"])
+        labels.SceneMasks(rgb, [{"name": "a", "color": "#000000"}, "b"]).read(window)
     same = [{"name": "a", "color": "#000000"}, {"name": "b", "color": "#000000"}]
     with pytest.raises(ValueError, match="classes 'a' and 'b' have the same color"):
-        labels.label_raster(rgb, window, same)
+        labels.SceneMasks(rgb, same).read(window)
     with pytest.raises(ValueError, match="of one band"):
-        labels.label_raster(image(tmp_path, np.zeros((4, 5, 2), np.uint8)), window, CLASSES)
+        labels.SceneMasks(image(tmp_path, np.zeros((4, 5, 2), np.uint8)), CLASSES).read(window)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_a_label_image_lies_on_the_scenes_grid(tmp_path, crs, transform, says):
     raster.write_geotiff(scene.labels, np.ones((40, 30), np.uint8), crs, transform)
     refused = pytest.raises(ValueError, match=rf"l\.tif: has {says} than s\.tif; warp it") if says else nullcontext()
     with refused:
-        assert (labels.label_raster(scene, np.array([[0, 0, 40, 30]]), CLASSES) == 1).all()
+        assert (labels.SceneMasks(scene, CLASSES).read(np.array([[0, 0, 40, 30]])) == 1).all()
 
 
 # --- shapes to masks
@@ -313,7 +313,7 @@ def test_shapes_burn_in_file_order(tmp_path):
         padded = np.full((140, 120), 255, np.uint8)
         padded[20:120, 20:100] = whole
         windows = np.array([[0, 0, 30, 25], [15, 15, 30, 25], [-20, -20, 30, 25], [85, 70, 30, 25], [30, 5, 30, 25]])
-        got = labels.masks(scene, windows, CLASSES, background=background)
+        got = labels.SceneMasks(scene, CLASSES, background=background).read(windows)
         for mask, (row, col, rows, cols) in zip(got, windows):
             np.testing.assert_array_equal(mask, padded[row + 20 : row + 20 + rows, col + 20 : col + 20 + cols])
 
@@ -330,7 +330,7 @@ def test_lines_are_as_wide_as_their_class_says(tmp_path):
         found = labels.load_features(scene, classes)
         half = width / 2
         np.testing.assert_allclose(found.boxes[0], [50 - half, 20 - half, 50 + half, 60 + half], atol=0.01)
-        mask = labels.masks(scene, np.array([[0, 0, 100, 80]]), classes, features=found, background="field")[0]
+        mask = labels.SceneMasks(scene, classes, background="field").read(np.array([[0, 0, 100, 80]]))[0]
         assert (mask[:, 40] == 1).sum() == width
         assert (mask[80] == 2).sum() == 41
         assert (mask[:10] == 1).sum() == 25
@@ -340,7 +340,7 @@ def test_lines_are_as_wide_as_their_class_says(tmp_path):
 def test_masks_ignore_what_is_outside_the_area_of_interest(tmp_path):
     scene = in_pixels(tmp_path, [(square(0, 0, 50), {"class_id": 1})])
     scene = replace(scene, aoi=geojson(tmp_path, [(square(20, 20, 40), {})], name="aoi.geojson", crs=None))
-    got = labels.masks(scene, np.array([[10, 10, 60, 60]]), CLASSES, background="field")[0]
+    got = labels.SceneMasks(scene, CLASSES, background="field").read(np.array([[10, 10, 60, 60]]))[0]
     expected = np.full((60, 60), 255, np.uint8)
     expected[10:50, 10:50] = 0
     expected[10:40, 10:40] = 1
@@ -458,7 +458,7 @@ def test_buildings_lie_on_their_tile():
     assert len(found.geometries) >= 43
     tile = shapely.box(0, 0, 900, 900)
     assert all(g.intersects(tile) for g in found.geometries)
-    mask = labels.masks(scene, np.array([[0, 0, 900, 900]]), classes)[0]
+    mask = labels.SceneMasks(scene, classes).read(np.array([[0, 0, 900, 900]]))[0]
     area = sum(g.intersection(tile).area for g in found.geometries)
     assert (mask == 0).sum() == pytest.approx(area, rel=0.05)
 
@@ -469,8 +469,7 @@ def test_dubai_colours_are_classes():
     colors = {"Building": "#3c1098", "Land": "#8429f6", "Road": "#6ec1e4", "Vegetation": "#fedd3a", "Water": "#e2a929"}
     tile = f"/vsizip/{archive}/Semantic segmentation dataset/Tile 1"
     scene = described(f"{tile}/images/image_part_001.jpg", labels=f"{tile}/masks/image_part_001.png")
-    got = labels.masks(
-        scene, np.array([[0, 0, scene.rows, scene.cols]]), [{"name": n, "color": c} for n, c in colors.items()]
-    )
+    masks = labels.SceneMasks(scene, [{"name": n, "color": c} for n, c in colors.items()])
+    got = masks.read(np.array([[0, 0, scene.rows, scene.cols]]))
     assert (got == 255).mean() < 0.05
     assert len(np.unique(got)) >= 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def pixels(scene: Scene) -> np.ndarray:
 
 def mask(scene: Scene) -> np.ndarray:
     """(rows, cols) uint8 land cover, 255 where there is none."""
-    return labels.rasterize_scene(scene, np.array([[0, 0, scene.rows, scene.cols]]), towns.LAND_COVER)[0]
+    everywhere = replace(scene, aoi=None)
+    return labels.SceneMasks(everywhere, towns.LAND_COVER).read(np.array([[0, 0, scene.rows, scene.cols]]))[0]
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,9 @@ def photo(experiment: Experiment, region: Region, title: str) -> Picture:
 def true_classes(experiment: Experiment, region: Region) -> np.ndarray:
     """Classes of the region's pixels as labelled, (rows, cols) uint8; labels.IGNORE where there is no label."""
     how = experiment.settings["chip"]
-    return labels.masks(
-        experiment.scenes[region.scene], _window(region), experiment.description["classes"],
-        background=how["background"], all_touched=how["all_touched"],
-    )[0]  # fmt: skip
+    scene, classes = experiment.scenes[region.scene], experiment.description["classes"]
+    masks = labels.SceneMasks(scene, classes, background=how["background"], all_touched=how["all_touched"])
+    return masks.read(_window(region))[0]
 
 
 def found_classes(folder: Path, region: Region) -> np.ndarray:

@@ -82,7 +82,7 @@ def round(rng: np.random.Generator, folder: Path) -> None:
     scene = Scene("s", ("image.tif",), rows, cols, 3, "uint8", labels=str(path), **has_aoi)
     corners = np.concatenate([rng.integers(-20, 60, (3, 2)), np.tile(rng.integers(1, 40, 2), (3, 1))], 1)
     options = {"background": "ground", "all_touched": bool(rng.integers(0, 2)), "threads": int(rng.integers(1, 3))}
-    found = clear(labels.masks, scene, corners, CLASSES, **options)
+    found = clear(lambda: labels.SceneMasks(scene, CLASSES, **options).read(corners))
     if found is not None:
         assert found.shape == (3, *corners[0, 2:])
         assert np.isin(found, [0, 1, 2, 255]).all()
