@@ -32,11 +32,6 @@ def assert_same(first, second, tolerance=0.0):
 
 
 @pytest.mark.parametrize("arguments", CASES)
-def test_cpp_matches_the_reference(arguments):
-    assert_same(run(**arguments), run(**arguments, kernel="reference"), augment.TOLERANCE)
-
-
-@pytest.mark.parametrize("arguments", CASES)
 def test_threads_and_batch_split_do_not_matter(arguments):
     whole = run(**arguments, threads=1)
     assert_same(whole, run(**arguments, threads=3))
@@ -551,7 +546,6 @@ GOOD["std"] = [1, 1]
         ({"boxes": np.zeros((1, 5), np.float32)}, "boxes: expected float32"),
         ({"fill": [1, 2, 3]}, "fill: expected one number or 2"),
         ({"out": np.zeros((2, 4, 4, 2), np.float32)}, "out: expected float32"),
-        ({"kernel": "gpu"}, "kernel: no 'gpu'"),
         ({"threads": -1}, "threads: expected 0"),
         ({"dtype": "uint8"}, "dtype: no 'uint8' here; there are bfloat16, float32"),
         ({"dtype": "uint16", "std": None}, "dtype: no 'uint16' here; there are bfloat16, float32, uint8"),

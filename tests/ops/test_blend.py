@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvkernels.ops import KERNELS
 from rvkernels.ops.blend import MEANS, UNSEEN, WINDOWS, Blend, Blended, BlendStream, blend, window_weights
-
-KERNELS = ("reference", "cpp")
 
 
 def at(*positions):

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from rvkernels.ops import core
+from rvkernels.ops import KERNELS, core
 from rvkernels.ops.components import MOST_SIDE, components
 
-KERNELS = ("reference", "cpp")
 SQUARE = np.ones((3, 3), int)
 
 

@@ -1,4 +1,4 @@
-"""Every instruction set gives the same bits: the parity tests, run again at each level below that of this CPU."""
+"""Every instruction set gives the same bits: the tests of what differs, run again at each level below this CPU's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from rvkernels.ops import core
 
 LEVELS = ["baseline", "v3", "v4", "vbmi"]
+HERE = Path(__file__).parent
 
 
 def run(level: str, *command: str) -> subprocess.CompletedProcess:
@@ -21,11 +22,12 @@ def run(level: str, *command: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("level", LEVELS[:-1])
-def test_parity_at_a_lower_level(level):
+@pytest.mark.parametrize("tests", ["parity", "tiff", "statistics", "augment", "normalize"])
+def test_at_a_lower_level(tests, level):
     if LEVELS.index(core().isa) <= LEVELS.index(level):
         pytest.skip(f"this run is at level {core().isa} already")
-    parity = str(Path(__file__).with_name("test_parity.py"))
-    done = run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", parity)
+    file = str(HERE / f"test_{tests}.py")
+    done = run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", file)
     assert done.returncode == 0, done.stdout[-4000:]
 
 

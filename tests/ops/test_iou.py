@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvkernels.ops import KERNELS
 from rvkernels.ops.iou import iou, random_boxes
-
-KERNELS = ("reference", "cpp")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvkernels.ops import KERNELS
 from rvkernels.ops.iou import iou, random_boxes
 from rvkernels.ops.nms import nms
 from rvkernels.ops.rotated_iou import random_rotated_boxes, rotated_iou
-
-KERNELS = ("reference", "cpp")
 
 
 def inputs(boxes, scores, classes=None):
@@ -78,9 +77,10 @@ def test_equals_the_reference_on_many_boxes():
         assert nms(boxes, scores, classes, 0.2, threads=threads).tolist() == want.tolist()
 
 
-def reference_of_many(boxes, scores, classes, threshold):
+def reference_of_many(boxes, scores, classes, threshold, overlap=iou):
     """What the definition says, from the matrix of all IoU values."""
-    above = (iou(boxes, boxes) > np.float32(threshold)) & (classes[:, None] == classes)
+    matrix = overlap(boxes, boxes)
+    above = (matrix > matrix.dtype.type(threshold)) & (classes[:, None] == classes)
     dropped, kept = np.zeros(len(boxes), bool), []
     for i in np.argsort(-scores, kind="stable"):
         if not dropped[i]:
@@ -161,12 +161,7 @@ def test_rotated_boxes_equal_their_matrix():
     boxes = random_rotated_boxes(rng, 2500, 500, 60)
     boxes[::70, 2:4] *= 20
     scores, classes = rng.random(2500).astype(np.float32), rng.integers(0, 2, 2500).astype(np.int32)
-    above = (rotated_iou(boxes, boxes) > 0.3) & (classes[:, None] == classes)
-    dropped, want = np.zeros(2500, bool), []
-    for i in np.argsort(-scores, kind="stable"):
-        if not dropped[i]:
-            want.append(i)
-            dropped |= above[i]
+    want = reference_of_many(boxes, scores, classes, 0.3, rotated_iou)
     assert 100 < len(want) < 2400
     assert nms(boxes, scores, classes, 0.3, rotated=True).tolist() == want
 

@@ -75,8 +75,3 @@ def test_permutation_holds_every_number_once_and_matches_the_reference(n):
 def test_numbers_out_of_range_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         philox.uniform(*arguments)
-
-
-def test_unknown_kernel_is_an_error():
-    with pytest.raises(ValueError, match="there are cpp, reference"):
-        philox.uniform(0, 0, 0, 0, 1, kernel="fast")

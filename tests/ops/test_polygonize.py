@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from osgeo import gdal, ogr
 from scipy import ndimage
 
-from rvkernels.ops import core
+from rvkernels.ops import KERNELS, core
 from rvkernels.ops.components import components
 from rvkernels.ops.polygonize import Polygons, polygonize
 from rvkernels.ops.rasterize import POLYGON, Geometries, rasterize
 
-KERNELS = ("reference", "cpp")
 TRANSFORM = (500000.1, 0.3, 0.07, 4600000.7, -0.02, -0.3)
 
 

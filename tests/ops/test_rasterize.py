@@ -11,9 +11,8 @@ import shapely.geometry
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvkernels.ops import KERNELS
 from rvkernels.ops.rasterize import Geometries, Rasterizer, random_shapes, rasterize
-
-KERNELS = ("reference", "cpp")
 
 
 def square(top, left, bottom, right):

@@ -8,10 +8,9 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvkernels.ops import KERNELS
 from rvkernels.ops.iou import iou
 from rvkernels.ops.rotated_iou import corners, random_rotated_boxes, rotated_iou
-
-KERNELS = ("reference", "cpp")
 
 
 def boxes(*rows):

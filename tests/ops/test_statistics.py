@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from osgeo import gdal
 
+from rvkernels.ops import KERNELS
 from rvkernels.ops.statistics import Statistics, of_rasters, statistics
 
 gdal.UseExceptions()
-
-KERNELS = ("reference", "cpp")
 
 
 def counted(images, valid=None, **options):
