@@ -20,24 +20,16 @@ from osgeo import gdal, gdal_array, osr
 from rvkernels import _raster
 from rvkernels.files import atomic
 from rvkernels.ops.polygonize import Polygons
+from rvkernels.ops.tile import read_dtype
 from rvkernels.scene import Scene
 
 for _library in (gdal, osr):
     _library.UseExceptions()
 
 MAP = "EPSG:4326"
-IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 # GeoJSON decimals: 1e-8 degree is about a millimetre on the ground; pixels to a thousandth.
 DEGREE_DECIMALS, PIXEL_DECIMALS = 8, 3
-_GDAL_TYPES = {
-    "uint8": gdal.GDT_Byte,
-    "uint16": gdal.GDT_UInt16,
-    "int16": gdal.GDT_Int16,
-    "uint32": gdal.GDT_UInt32,
-    "int32": gdal.GDT_Int32,
-    "float32": gdal.GDT_Float32,
-    "float64": gdal.GDT_Float64,
-}
+_WRITTEN = ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _thread = threading.local()
 
 
@@ -59,8 +51,7 @@ def describe(path: str | Path | Sequence[str]) -> dict:
         return describe_many([path], threads=1)[0]
     stack = _raster.Stack([str(p) for p in path])
     first = _tidy(stack.descriptions[0])
-    dtype = _read_dtype(stack.dtype)
-    return {**first, "bands": stack.bands, "dtype": dtype, "stored": stack.dtype}
+    return {**first, "bands": stack.bands, "dtype": read_dtype(stack.dtype), "stored": stack.dtype}
 
 
 def describe_many(paths: Sequence[str | Path], threads: int = 0) -> list[dict]:
@@ -72,14 +63,10 @@ def _tidy(found: dict) -> dict:
     nodata = found["nodata"]
     return {
         **found,
-        "dtype": _read_dtype(found["dtype"]),
+        "dtype": read_dtype(found["dtype"]),
         "stored": found["dtype"],
         "nodata": None if nodata is None or math.isnan(nodata) else nodata,
     }
-
-
-def _read_dtype(stored: str) -> str:
-    return stored if stored in ("uint8", "uint16", "int16", "float32") else "float32"
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -122,8 +109,8 @@ def write_geotiff(
     if stack.ndim != 3 or 0 in stack.shape:
         raise ValueError(f"{path}: expected an array (rows, cols) or (rows, cols, bands), got {array.shape}")
     bands = stack.shape[2]
-    if array.dtype.name not in _GDAL_TYPES:
-        raise ValueError(f"{path}: no GeoTIFF of dtype {array.dtype}; there are {', '.join(_GDAL_TYPES)}")
+    if array.dtype.name not in _WRITTEN:
+        raise ValueError(f"{path}: no GeoTIFF of dtype {array.dtype}; there are {', '.join(_WRITTEN)}")
     if colors is not None and (bands != 1 or array.dtype.name not in ("uint8", "uint16")):
         raise ValueError(f"{path}: a colour table needs one band of uint8 or uint16, got {bands} of {array.dtype}")
     if names is not None and len(names) != bands:
@@ -179,7 +166,7 @@ def geotiff_parts(
     options = [*_tiled(np.dtype(dtype)), "BIGTIFF=IF_SAFER"]
     with atomic(path) as temporary:
         with _writing(path):
-            kind = _GDAL_TYPES[str(dtype)]
+            kind = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(dtype))
             image = gdal.GetDriverByName("GTiff").Create(str(temporary), cols, rows, bands, kind, options)
             _georeference(image, crs, transform, None, names)
 

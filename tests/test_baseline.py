@@ -11,6 +11,7 @@ import pytest
 from rvkernels import raster
 from rvkernels.baseline import baseline, boxes_of, chip_features, complete_settings, fit
 from rvkernels.evaluate import evaluate
+from rvkernels.ops.tile import IDENTITY
 from rvkernels.predictions import Predictions
 from rvkernels.scene import Region, Scene
 
@@ -30,7 +31,7 @@ def write_chips(folder, images: np.ndarray, split: list[str], **arrays: np.ndarr
 
 
 def make_scene(folder, name, image, shapes) -> Scene:
-    raster.write_geotiff(folder / f"{name}.tif", image, None, raster.IDENTITY)
+    raster.write_geotiff(folder / f"{name}.tif", image, None, IDENTITY)
     features = [
         {"type": "Feature", "geometry": raster.box_geometry(box), "properties": {"class_name": label}}
         for *box, label in shapes

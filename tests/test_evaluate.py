@@ -12,6 +12,7 @@ import pytest
 from rvkernels import evaluate as module
 from rvkernels import predict, raster
 from rvkernels.evaluate import evaluate, matrix_items
+from rvkernels.ops.tile import IDENTITY
 from rvkernels.predictions import Predictions
 from rvkernels.scene import Region, Scene
 
@@ -33,7 +34,7 @@ def geojson(path, shapes) -> str:
 def make_scene(folder, name, shapes, size=(40, 60), nodata=None, image=None) -> Scene:
     image = np.ones((*size, 1), np.uint8) if image is None else image
     path = folder / f"{name}.tif"
-    raster.write_geotiff(path, image, None, raster.IDENTITY, nodata=nodata)
+    raster.write_geotiff(path, image, None, IDENTITY, nodata=nodata)
     labels = geojson(folder / f"{name}.geojson", shapes)
     return Scene(name, (str(path),), *image.shape, "uint8", nodata=nodata, labels=labels)
 
@@ -92,7 +93,7 @@ def predict_labels(tmp_path, scenes, regions, predicted: dict[str, np.ndarray]):
     seen = []
     for scene in scenes:
         path = tmp_path / f"{scene.id}.predicted.tif"
-        raster.write_geotiff(path, predicted[scene.id][..., None], None, raster.IDENTITY, nodata=scene.nodata)
+        raster.write_geotiff(path, predicted[scene.id][..., None], None, IDENTITY, nodata=scene.nodata)
         seen.append(dataclasses.replace(scene, images=(str(path),)))
     folder = tmp_path / "predictions"
     folder.mkdir()

@@ -13,6 +13,7 @@ import pytest
 import shapely
 
 from rvkernels import labels, raster
+from rvkernels.ops.tile import IDENTITY
 from rvkernels.scene import Scene
 
 CLASSES = [
@@ -22,7 +23,7 @@ CLASSES = [
 ]
 UTM = (300000.0, 0.5, 0.0, 5000000.0, 0.0, -0.5)
 SCENE = Scene("s", ("s.tif",), 100, 80, 3, "uint8", transform=UTM, crs="EPSG:32618")
-PLAIN = replace(SCENE, crs=None, transform=raster.IDENTITY)
+PLAIN = replace(SCENE, crs=None, transform=IDENTITY)
 
 
 def square(row: float, col: float, size: float) -> dict:
@@ -236,7 +237,7 @@ def test_other_xml_is_refused(tmp_path):
 
 
 def image(folder: Path, array: np.ndarray, **options) -> Scene:
-    raster.write_geotiff(folder / "l.tif", array, None, raster.IDENTITY, **options)
+    raster.write_geotiff(folder / "l.tif", array, None, IDENTITY, **options)
     return replace(PLAIN, rows=array.shape[0], cols=array.shape[1], labels=str(folder / "l.tif"))
 
 
@@ -287,7 +288,7 @@ def test_wrong_label_images_are_refused(tmp_path):
         ("EPSG:4326", (10.0, 1.001e-5, 0.0, 50.0, 0.0, -1e-5), "another geotransform"),  # 10 pixels in 10,000
         ("EPSG:4326", (10.0 + 1e-6, 1e-5, 0.0, 50.0, 0.0, -1e-5), "another geotransform"),  # a tenth of a pixel
         ("EPSG:4269", (10.0, 1e-5, 0.0, 50.0, 0.0, -1e-5), "another CRS"),
-        (None, raster.IDENTITY, ""),  # says nothing of where it lies
+        (None, IDENTITY, ""),  # says nothing of where it lies
     ],
 )
 def test_a_label_image_lies_on_the_scenes_grid(tmp_path, crs, transform, says):

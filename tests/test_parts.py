@@ -15,6 +15,7 @@ from hypothesis import given, settings, strategies
 
 from rvkernels import assemble, chip, evaluate, predict, predicted_parts, raster
 from rvkernels.files import read_json, write_json
+from rvkernels.ops.tile import IDENTITY
 from rvkernels.parts import Part, check_complete
 from rvkernels.scene import Region, Scene, write_regions, write_scenes
 from rvkernels.split import SPLITS, split
@@ -49,7 +50,7 @@ def made_scene(folder: Path, name: str, rows: int, cols: int, seed: int, aoi: bo
     image[rows // 3 : rows // 2, : cols // 3] = int(NODATA)
     image[rng.random((rows, cols)) < 0.01] = int(NODATA)
     path = folder / f"{name}.tif"
-    raster.write_geotiff(path, image, None, raster.IDENTITY, nodata=NODATA)
+    raster.write_geotiff(path, image, None, IDENTITY, nodata=NODATA)
     features = []
     for number in range(max(4, rows * cols // 150)):
         y, x = rng.uniform(0, rows), rng.uniform(0, cols)

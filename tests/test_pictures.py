@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from rvkernels.compare import compare
 from rvkernels.evaluate import evaluate
 from rvkernels.figures import _scenes
 from rvkernels.files import read_json
+from rvkernels.ops.tile import IDENTITY
 from rvkernels.predictions import UNSEEN, Predictions, write_labels
 from rvkernels.results import Results
 from rvkernels.scene import Region, Scene, write_regions, write_scenes
@@ -47,7 +49,7 @@ def write_scene(folder, name: str, houses: list, **more) -> Scene:
     for y, x, bottom, right in houses:
         image[y:bottom, x:right] += 150
     image[:6, -6:] = 0
-    raster.write_geotiff(folder / f"{name}.tif", image, None, raster.IDENTITY, nodata=0)
+    raster.write_geotiff(folder / f"{name}.tif", image, None, IDENTITY, nodata=0)
     labels = write_shapes(folder / f"{name}.geojson", houses, class_name="house")
     return Scene(name, (str(folder / f"{name}.tif"),), SIDE, SIDE, 3, "uint8", nodata=0.0, labels=labels, **more)
 
@@ -161,7 +163,8 @@ def test_maps_agree_with_the_evaluation(results):
 
 def test_where_nothing_is_labelled_there_is_nothing_to_agree_with(results, monkeypatch):
     nothing = np.zeros((0, 4), np.float32)
-    monkeypatch.setattr(_scenes.labels, "masks", lambda *_, **__: np.full((1, SIDE, SIDE), 255, np.uint8))
+    unlabelled = SimpleNamespace(read=lambda _: np.full((1, SIDE, SIDE), 255, np.uint8))
+    monkeypatch.setattr(_scenes.labels, "SceneMasks", lambda *_, **__: unlabelled)
     monkeypatch.setattr(_scenes.labels, "cells", lambda scene, windows, *_, **__: np.full(len(windows), -1))
     features = _scenes.labels.load_features
     monkeypatch.setattr(

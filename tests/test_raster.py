@@ -13,6 +13,7 @@ from osgeo import gdal
 from rvkernels import raster
 from rvkernels.ops import tile
 from rvkernels.ops.polygonize import polygonize
+from rvkernels.ops.tile import IDENTITY
 from rvkernels.scene import Scene
 
 UTM = (300000.0, 0.5, 0.0, 5000000.0, 0.0, -0.5)
@@ -47,14 +48,12 @@ def test_geotiff_round_trip(tmp_path, cog, dtype):
 
 def test_colour_table(tmp_path):
     labels = np.array([[0, 1], [1, 2]], np.uint8)
-    raster.write_geotiff(
-        tmp_path / "l.tif", labels, None, raster.IDENTITY, colors={0: (1, 2, 3), 2: (9, 8, 7)}, nodata=255
-    )
+    raster.write_geotiff(tmp_path / "l.tif", labels, None, IDENTITY, colors={0: (1, 2, 3), 2: (9, 8, 7)}, nodata=255)
     found = raster.describe(tmp_path / "l.tif")
     assert found["palette"][0] == [1, 2, 3, 255]
     assert found["palette"][2] == [9, 8, 7, 255]
     assert found["crs"] is None
-    assert found["transform"] == raster.IDENTITY
+    assert found["transform"] == IDENTITY
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_colour_table(tmp_path):
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, array, options, says):
-    arguments = {"crs": None, "transform": raster.IDENTITY, **options}
+    arguments = {"crs": None, "transform": IDENTITY, **options}
     with pytest.raises(ValueError, match=says):
         raster.write_geotiff(tmp_path / "a.tif", array, **arguments)
     assert not list(tmp_path.iterdir())
@@ -79,7 +78,7 @@ def test_what_does_not_fit_is_refused(tmp_path, array, options, says):
 @pytest.mark.parametrize("cog", [False, True])
 def test_a_full_disk_leaves_the_old_file(tmp_path, cog):
     path = tmp_path / "a.tif"
-    raster.write_geotiff(path, np.ones((4, 4), np.uint8), None, raster.IDENTITY)
+    raster.write_geotiff(path, np.ones((4, 4), np.uint8), None, IDENTITY)
     before = path.read_bytes()
     script = """
 import resource, sys
@@ -88,7 +87,7 @@ from rvkernels import raster
 array = np.random.default_rng(0).integers(0, 255, (900, 900)).astype("uint8")
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 try:
-    raster.write_geotiff(sys.argv[1], array, None, raster.IDENTITY, cog=sys.argv[2] == "True")
+    raster.write_geotiff(sys.argv[1], array, None, (0, 1, 0, 0, 0, 1), cog=sys.argv[2] == "True")
 except ValueError as error:
     print(error)
 """
@@ -105,7 +104,7 @@ def test_describe_many_keeps_order_and_names_the_bad_one(tmp_path):
     paths = []
     for i in range(1, 12):
         paths.append(tmp_path / f"{i}.tif")
-        raster.write_geotiff(paths[-1], np.zeros((i, 3), np.uint8), None, raster.IDENTITY)
+        raster.write_geotiff(paths[-1], np.zeros((i, 3), np.uint8), None, IDENTITY)
     assert [d["rows"] for d in raster.describe_many(paths, threads=2)] == list(range(1, 12))
     paths[5].write_bytes(b"II*\0 broken")
     with pytest.raises(ValueError, match=r"6\.tif: not a raster GDAL can open"):
@@ -265,9 +264,9 @@ def test_parts_make_the_same_image(tmp_path, dtype):
 def test_a_file_written_beside_parts_leaves_gdals_settings_alone(tmp_path):
     gdal.SetThreadLocalConfigOption("GDAL_PAM_ENABLED", "YES")
     try:
-        with raster.geotiff_parts(tmp_path / "parts.tif", (10, 10, 1), "uint8", None, raster.IDENTITY) as write:
+        with raster.geotiff_parts(tmp_path / "parts.tif", (10, 10, 1), "uint8", None, IDENTITY) as write:
             write(0, 0, np.ones((10, 10, 1), np.uint8))
-            raster.write_geotiff(tmp_path / "whole.tif", np.ones((4, 4), np.uint8), None, raster.IDENTITY)
+            raster.write_geotiff(tmp_path / "whole.tif", np.ones((4, 4), np.uint8), None, IDENTITY)
             assert gdal.GetThreadLocalConfigOption("GDAL_PAM_ENABLED") == "YES"
         assert gdal.GetThreadLocalConfigOption("GDAL_PAM_ENABLED") == "YES"
     finally:
@@ -278,7 +277,7 @@ def test_a_file_written_beside_parts_leaves_gdals_settings_alone(tmp_path):
 def test_parts_take_no_blame_for_what_their_maker_does(tmp_path):
     with (
         pytest.raises(RuntimeError, match=r"^mine$"),
-        raster.geotiff_parts(tmp_path / "parts.tif", (10, 10, 1), "uint8", None, raster.IDENTITY),
+        raster.geotiff_parts(tmp_path / "parts.tif", (10, 10, 1), "uint8", None, IDENTITY),
     ):
         raise RuntimeError("mine")
     assert not list(tmp_path.iterdir())
@@ -294,12 +293,12 @@ def test_parts_that_do_not_fit_leave_no_file(tmp_path):
     ):
         with (
             pytest.raises(ValueError, match=message),
-            raster.geotiff_parts(path, (10, 10, 2), "uint8", None, raster.IDENTITY) as write,
+            raster.geotiff_parts(path, (10, 10, 2), "uint8", None, IDENTITY) as write,
         ):
             write(row, 0, np.zeros(shape, dtype))
     assert list(tmp_path.iterdir()) == []
     with (
         pytest.raises(ValueError, match="at least 1"),
-        raster.geotiff_parts(path, (0, 10, 2), "uint8", None, raster.IDENTITY),
+        raster.geotiff_parts(path, (0, 10, 2), "uint8", None, IDENTITY),
     ):
         pass

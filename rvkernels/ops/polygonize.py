@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rvkernels.ops import core
 from rvkernels.ops._checks import check_run
 from rvkernels.ops.components import check_labels, label_cases, reference_components
-
-if TYPE_CHECKING:
-    import shapely
 
 TOLERANCE = 0
 
@@ -43,20 +40,6 @@ class Polygons:
         coords = self.coords.astype(np.float64, copy=False)
         return shapely.from_ragged_array(shapely.GeometryType.POLYGON, coords, (self.ring_start, self.polygon_start))
 
-    @classmethod
-    def from_geometries(cls, geometries: Sequence[shapely.Polygon] | np.ndarray, values: np.ndarray) -> Polygons:
-        """Polygons of shapely polygons, float64. Raises ValueError for another kind of geometry."""
-        import shapely
-
-        geometries = np.asarray(geometries, object)
-        if not (shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON).all():
-            raise ValueError("geometries: expected shapely polygons")
-        if not len(geometries):
-            none = np.zeros(1, np.int64)
-            return cls(np.zeros((0, 2)), none, none.copy(), values)
-        _, coords, (ring_start, polygon_start) = shapely.to_ragged_array(geometries, include_z=False)
-        return cls(coords, ring_start.astype(np.int64), polygon_start.astype(np.int64), values)
-
     def simplified(self, tolerance: float, *, shared: bool = False) -> Polygons:
         """The polygons with fewer vertices, by shapely (GEOS); coordinates become float64.
 
@@ -70,9 +53,11 @@ class Polygons:
 
         if not tolerance >= 0:
             raise ValueError(f"tolerance: expected a distance of 0 or more, got {tolerance}")
-        geometries = self.geometries()
+        if not len(self):
+            return dataclasses.replace(self, coords=self.coords.astype(np.float64))
         simplify = shapely.coverage_simplify if shared else shapely.simplify
-        return Polygons.from_geometries(simplify(geometries, tolerance), self.values)
+        _, coords, starts = shapely.to_ragged_array(simplify(self.geometries(), tolerance), include_z=False)
+        return Polygons(coords, *(start.astype(np.int64) for start in starts), self.values)
 
     def coordinates(self) -> list[list[list[list[float]]]]:
         """The `coordinates` of a GeoJSON Polygon of each: rings of points of two numbers."""
@@ -81,17 +66,6 @@ class Polygons:
         rings = [points[begin:end] for begin, end in zip(starts, starts[1:])]
         starts = self.polygon_start.tolist()
         return [rings[begin:end] for begin, end in zip(starts, starts[1:])]
-
-    def features(self, name: str = "value") -> list[dict]:
-        """GeoJSON features, their label as the property `name`."""
-        return [
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": coordinates},
-                "properties": {name: value},
-            }
-            for coordinates, value in zip(self.coordinates(), self.values.tolist())
-        ]
 
 
 def polygonize(

@@ -8,7 +8,7 @@ all_touched where a segment ends exactly on a pixel edge.)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,53 +67,11 @@ class Geometries:
         return len(self.feature_start) - 1
 
     @classmethod
-    def from_shapes(cls, shapes: Iterable[object]) -> Geometries:
-        """Geometries from GeoJSON-like dictionaries in pixel coordinates, or objects with a __geo_interface__.
-
-        Point, LineString, Polygon, their Multi forms and GeometryCollection; None and empty geometries become features
-        without parts. Open rings are closed. Coordinates beyond the second of a position are left out.
-        Raises ValueError naming the feature for an unknown type, a line of fewer than 2 or a ring of fewer than 3
-        positions, and coordinates that are not finite or beyond 2^29.
-        """
-        rings: list[np.ndarray] = []
-        rings_per_part: list[int] = []
-        parts_per_feature: list[int] = []
-        kinds: list[int] = []
-
-        def add(kind: int, part: list[np.ndarray]) -> None:
-            rings.extend(part)
-            rings_per_part.append(len(part))
-            kinds.append(kind)
-
-        for number, shape in enumerate(shapes):
-            before = len(kinds)
-            for kind, part in _parts(getattr(shape, "__geo_interface__", shape), f"feature {number}"):
-                add(kind, part)
-            parts_per_feature.append(len(kinds) - before)
-
-        coords = np.concatenate(rings) if rings else np.zeros((0, 2))
-        return cls(
-            np.ascontiguousarray(coords),
-            _starts([len(ring) for ring in rings]),
-            _starts(rings_per_part),
-            _starts(parts_per_feature),
-            np.array(kinds, np.uint8),
-        )
-
-    @classmethod
-    def from_shapely(
-        cls,
-        geometries: Sequence[object],
-        *,
-        line_width: float | np.ndarray = 0.0,
-        cap: str = "round",
-        pixel: tuple[float, float] = (1.0, 1.0),
-    ) -> Geometries:
+    def from_shapely(cls, geometries: Sequence[object]) -> Geometries:
         """Geometries from shapely geometries in pixel coordinates, all at once: 20,000 polygons in 20 ms.
 
-        None and empty geometries become features without parts, collections are split.
-
-        line_width, cap, pixel  as `widen` has them; 0: a line burns the pixels that it goes through
+        None and empty geometries become features without parts, collections are split. A line burns the pixels that it
+        goes through; `widen` makes a polygon of it first.
         Raises ImportError without shapely; ValueError naming the feature for coordinates that are not finite or beyond
         2^29, and for what is no geometry.
         """
@@ -126,13 +84,6 @@ class Geometries:
             kind = type(given[wrong[0]]).__name__
             raise ValueError(f"feature {wrong[0]}: expected a shapely geometry or None, got {kind!r}")
         parts, feature = simple_parts(given)
-        width = np.asarray(line_width, np.float64)
-        if width.shape not in ((), given.shape):
-            raise ValueError(f"line_width: expected one number, or one per feature ({len(given)}), got {width.shape}")
-        width = np.broadcast_to(width, given.shape)
-        parts, of = simple_parts(widen(parts, width[feature], cap, pixel))
-        feature = feature[of]
-
         kinds = np.array([POINTS, LINE, LINE, POLYGON], np.uint8)[shapely.get_type_id(parts)]
         polygon = kinds == POLYGON
         rings, part = shapely.get_rings(parts[polygon], return_index=True)
@@ -201,46 +152,6 @@ def simple_parts(geometries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         index = index[of]
     kept = ~(shapely.is_missing(geometries) | shapely.is_empty(geometries))
     return geometries[kept], index[kept]
-
-
-def _parts(shape: Mapping | None, where: str) -> Iterable[tuple[int, list[np.ndarray]]]:
-    """Kind and rings of each part of a GeoJSON-like geometry."""
-    if shape is None:
-        return
-    name = shape.get("type") if isinstance(shape, Mapping) else type(shape).__name__
-    if name == "GeometryCollection":
-        for member in shape["geometries"]:
-            yield from _parts(member, where)
-        return
-    single = {"MultiPoint": "Point", "MultiLineString": "LineString", "MultiPolygon": "Polygon"}
-    if single.get(name, name) not in single.values():
-        known = ", ".join([*single.values(), *single, "GeometryCollection"])
-        raise ValueError(f"{where}: expected a geometry of type {known}, got {name!r}")
-    members = shape["coordinates"] if name in single else [shape["coordinates"]]
-    for member in members:
-        if len(member) == 0:
-            continue
-        if single.get(name, name) == "Point":
-            yield POINTS, [_positions([member], 1, where)]
-        elif single.get(name, name) == "LineString":
-            yield LINE, [_positions(member, 2, where)]
-        else:
-            rings = [_positions(ring, 3, where) for ring in member if len(ring)]
-            if rings:
-                yield POLYGON, [r if (r[0] == r[-1]).all() else np.concatenate([r, r[:1]]) for r in rings]
-
-
-def _positions(positions: object, least: int, where: str) -> np.ndarray:
-    """(n, 2) float64 of at least `least` positions."""
-    try:
-        array = np.array([(position[0], position[1]) for position in positions], np.float64)
-    except (TypeError, ValueError, IndexError):
-        raise ValueError(f"{where}: expected positions (x, y) of two numbers or more") from None
-    if len(array) < least:
-        raise ValueError(f"{where}: expected at least {least} positions, got {len(array)}")
-    if not (np.abs(array) <= FARTHEST).all():
-        raise ValueError(f"{where}: {_TOO_FAR}")
-    return array
 
 
 class Rasterizer:
@@ -510,11 +421,12 @@ def _touch(canvas: _Canvas, rings: list[list[list[float]]], value: int, *, edges
 op = rasterize
 
 
-def random_shapes(rng: np.random.Generator, n: int, extent: float, size: float, grid: float = 0) -> list[dict]:
-    """GeoJSON-like shapes of all types around [0, extent)^2, up to `size` pixels large; many cross themselves.
+def random_shapes(rng: np.random.Generator, n: int, extent: float, size: float, grid: float = 0) -> list:
+    """Shapely geometries of all types around [0, extent)^2, up to `size` pixels large; many cross themselves.
 
     grid  0, or the number that all coordinates are made multiples of: 0.5 puts them on pixel edges and centres
     """
+    import shapely.geometry
 
     def positions(count: int, centre: np.ndarray, spread: float) -> list[list[float]]:
         points = centre + (rng.random((count, 2)) - 0.5) * spread
@@ -545,7 +457,7 @@ def random_shapes(rng: np.random.Generator, n: int, extent: float, size: float, 
             coordinates = positions(int(rng.integers(2, 6)), centre, spread)
         else:
             coordinates = positions(3, centre, spread)
-        shapes.append({"type": str(kind), "coordinates": coordinates})
+        shapes.append(shapely.geometry.shape({"type": str(kind), "coordinates": coordinates}))
     return shapes
 
 
@@ -563,7 +475,7 @@ def cases() -> list[tuple[str, dict]]:
         ("no pixels", 3, (0, 7), 5, 0, None),
     ):
         kwargs = {
-            "geometries": Geometries.from_shapes(random_shapes(rng, n, max(shape), size, grid)),
+            "geometries": Geometries.from_shapely(random_shapes(rng, n, max(shape), size, grid)),
             "class_ids": np.arange(1, n + 1, dtype=np.int32),
             "shape": shape,
             "window": window,

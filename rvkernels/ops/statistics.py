@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,7 @@ SHOWN_BINS = 256
 class Statistics:
     """Running statistics of `bands` bands of dtype uint8, uint16, int16 or float32.
 
-    add() images, add_rasters() files, merge() what was counted elsewhere, summary() at any time; to_json() and
-    from_json() keep the counts.
+    add() images, add_rasters() files, merge() what was counted elsewhere, summary() at any time.
     Memory: 2 KiB per band for uint8, 512 KiB otherwise.
     """
 
@@ -160,29 +159,6 @@ class Statistics:
             "nodata_share": 1 - sum(counts) / (self.pixels * self.bands),
         }
 
-    def to_json(self) -> dict:
-        """The counts as plain numbers and lists; from_json() takes them back."""
-        state = {"bands": self.bands, "dtype": self.dtype, "pixels": self.pixels}
-        state["histogram"] = [_packed(row) for row in self.histogram]
-        if self.dtype == "float32":
-            state["sums"] = [[_packed(row) for row in band] for band in self.sums]
-            state["extrema"] = self.extrema.tolist()
-        return state
-
-    @classmethod
-    def from_json(cls, state: Mapping, *, kernel: str = "cpp", threads: int = 0) -> Statistics:
-        """The statistics that to_json() was called on. Raises ValueError when something is missing or does not fit."""
-        try:
-            made = cls(state["bands"], state["dtype"], kernel=kernel, threads=threads)
-            made.pixels = int(state["pixels"])
-            made.histogram[:] = [_unpacked(row, made.histogram.shape[1]) for row in state["histogram"]]
-            if made.dtype == "float32":
-                made.sums[:] = [[_unpacked(row, EXPONENTS) for row in band] for band in state["sums"]]
-                made.extrema[:] = state["extrema"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"statistics: not what to_json() writes: {error!r}") from None
-        return made
-
     @property
     def _least(self) -> int:
         """The value of an integer's first bin."""
@@ -240,23 +216,6 @@ def _root(variance: Fraction) -> float:
         return 0.0
     shift = (variance.numerator.bit_length() - variance.denominator.bit_length()) // 2
     return math.ldexp(math.sqrt(variance / Fraction(4) ** shift), shift)
-
-
-def _packed(row: np.ndarray) -> dict:
-    """A row without the zeros at its ends."""
-    filled = np.flatnonzero(row)
-    if filled.size == 0:
-        return {"first": 0, "counts": []}
-    return {"first": int(filled[0]), "counts": row[filled[0] : filled[-1] + 1].tolist()}
-
-
-def _unpacked(packed: Mapping, length: int) -> np.ndarray:
-    row = np.zeros(length, np.int64)
-    first, counts = packed["first"], packed["counts"]
-    if not 0 <= first <= length - len(counts):
-        raise ValueError(f"statistics: {len(counts)} counts from bin {first} do not fit in {length} bins")
-    row[first : first + len(counts)] = counts
-    return row
 
 
 def _ordered(values: np.ndarray) -> np.ndarray:
@@ -333,26 +292,6 @@ def statistics(images: np.ndarray, valid: np.ndarray | None = None, *, kernel: s
 
 
 op = statistics
-
-
-def of_rasters(
-    images: str | Sequence[str],
-    windows: np.ndarray | None = None,
-    *,
-    bands: Sequence[int] | None = None,
-    kernel: str = "cpp",
-    threads: int = 0,
-) -> dict:
-    """Statistics(...).add_rasters(images, windows, bands=bands) and summary(); arguments and errors are as there.
-
-    32-bit integers and doubles are counted as float32, rounded to 24 bits.
-    """
-    from rvkernels.ops import tile
-
-    source = tile.Raster(images)
-    counted = Statistics(source.bands if bands is None else len(bands), source.dtype, kernel=kernel, threads=threads)
-    counted.add_rasters(images, windows, bands=bands)
-    return counted.summary()
 
 
 def cases() -> list[tuple[str, dict]]:

@@ -29,6 +29,11 @@ FARTHEST = 2**31  # of a window's numbers
 CONVERTED = 1 << 24  # values converted to a narrower dtype at a time
 
 
+def read_dtype(stored: str) -> str:
+    """The dtype of what is read of pixels stored so: float32, rounded to 24 bits, for 32-bit integers and doubles."""
+    return stored if stored in DTYPES else "float32"
+
+
 @dataclass(frozen=True)
 class Grid:
     """Rows and columns of pixels on the map.
@@ -113,8 +118,7 @@ class Raster:
         self.rows: int = self.grid.rows
         self.cols: int = self.grid.cols
         self.bands: int = self._stack.bands
-        # 32-bit integers and doubles are read as float32, rounded to 24 bits.
-        self.dtype = np.dtype(self._stack.dtype if self._stack.dtype in DTYPES else "float32")
+        self.dtype = np.dtype(read_dtype(self._stack.dtype))
 
     def read(
         self,
@@ -374,6 +378,8 @@ class _Layer:
         dtype: np.dtype,
     ) -> tuple:
         """Pixels (rows, cols, bands) and where there is data, of a window of the grid, by gdal.Warp."""
+        from osgeo import gdal_array
+
         gdal = self.gdal
         row, col, rows, cols = window
         plain = (rows, cols) == size  # then all of the grid is warped, so that a pixel is the same in all windows
@@ -390,8 +396,8 @@ class _Layer:
         source, scale = self._level(across, down, resampling)
         numbers = [self.imagery[b].GetBand() for b in sources] + ([self.alpha.GetBand()] if self.alpha else [])
         source = gdal.Translate("", source, format="VRT", bandList=numbers)
-        types = dict(zip(DTYPES, (gdal.GDT_Byte, gdal.GDT_UInt16, gdal.GDT_Int16, gdal.GDT_Float32)))
-        target = gdal.GetDriverByName("MEM").Create("", shape[1], shape[0], len(sources) + 1, types[dtype.name])
+        kind = gdal_array.NumericTypeCodeToGDALTypeCode(dtype)
+        target = gdal.GetDriverByName("MEM").Create("", shape[1], shape[0], len(sources) + 1, kind)
         target.GetRasterBand(len(sources) + 1).SetColorInterpretation(gdal.GCI_AlphaBand)
         if one_crs:
             to_level = (0, 1 / scale[1], 0, 0, 0, 1 / scale[0])
@@ -577,18 +583,16 @@ def _pixels_to_pixels(b: Sequence[float], a: Sequence[float]) -> tuple[float, ..
 
 def cases() -> list[tuple[str, dict]]:
     """(name, arguments) for the parity test: tiled, striped, odd, off-edge, stacked, masked, coarser, stretched."""
-    from osgeo import gdal
+    from osgeo import gdal, gdal_array
 
     gdal.UseExceptions()
     noise = np.random.default_rng(7)
-    types = dict(zip(DTYPES, (gdal.GDT_Byte, gdal.GDT_UInt16, gdal.GDT_Int16, gdal.GDT_Float32)))
 
     def raster(name: str, array: np.ndarray, options: Iterable[str], nodata: float | None = None) -> str:
         path = f"/vsimem/rvkernels/cases/{name}.tif"
         rows, cols, bands = array.shape
-        made = gdal.GetDriverByName("GTiff").Create(
-            path, cols, rows, bands, types[array.dtype.name], ["ALPHA=NO", *options]
-        )
+        kind = gdal_array.NumericTypeCodeToGDALTypeCode(array.dtype)
+        made = gdal.GetDriverByName("GTiff").Create(path, cols, rows, bands, kind, ["ALPHA=NO", *options])
         for band in range(bands):
             made.GetRasterBand(band + 1).WriteArray(array[..., band])
             if nodata is not None:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from osgeo import gdal
+from osgeo import gdal, gdal_array
 from run import clear
 
 from rvkernels import _raster, raster
 from rvkernels.ops import tile, windows
 
 gdal.UseExceptions()
-TYPES = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16, "int16": gdal.GDT_Int16, "float32": gdal.GDT_Float32}
 
 
 def options(rng: np.random.Generator, dtype: str) -> list[str]:
@@ -38,11 +37,12 @@ def options(rng: np.random.Generator, dtype: str) -> list[str]:
 
 def written(rng: np.random.Generator, path: Path) -> np.ndarray:
     """The pixels (rows, cols, bands) of a GeoTIFF written to `path`."""
-    dtype = str(rng.choice(list(TYPES)))
+    dtype = str(rng.choice(tile.DTYPES))
     rows, cols, bands = (int(n) for n in (*rng.integers(1, 120, 2), rng.integers(1, 6)))
     pixels = (np.add.outer(np.arange(rows), np.arange(cols))[..., None] + rng.integers(0, 9, bands)).astype(dtype)
     pixels[rng.random((rows, cols)) < 0.1] = 7
-    made = gdal.GetDriverByName("GTiff").Create(str(path), cols, rows, bands, TYPES[dtype], options(rng, dtype))
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(pixels.dtype)
+    made = gdal.GetDriverByName("GTiff").Create(str(path), cols, rows, bands, kind, options(rng, dtype))
     if rng.integers(0, 2):
         made.GetRasterBand(1).SetNoDataValue(7)
     made.WriteArray(pixels.transpose(2, 0, 1))

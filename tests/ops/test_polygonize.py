@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -171,26 +170,19 @@ def test_holes_are_inside():
     assert holes > 10
 
 
-def test_geometries_and_back():
+def test_geometries():
     found = polygonize(random_labels(2, 30, 40, 3, True), TRANSFORM)
-    again = Polygons.from_geometries(found.geometries(), found.values)
-    for field in dataclasses.fields(Polygons):
-        np.testing.assert_array_equal(getattr(again, field.name), getattr(found, field.name))
+    _, coords, starts = shapely.to_ragged_array(found.geometries())
+    for got, want in zip((coords, *starts), (found.coords, found.ring_start, found.polygon_start)):
+        np.testing.assert_array_equal(got, want)
     empty = polygonize(np.zeros((3, 4), np.uint8))
     assert empty.geometries().tolist() == []
     assert len(empty.simplified(1.0)) == 0
-    with pytest.raises(ValueError, match="geometries: expected shapely polygons"):
-        Polygons.from_geometries([shapely.Point(0, 0)], np.zeros(1))
 
 
-def test_features_are_geojson():
+def test_coordinates_are_those_of_geojson():
     found = polygonize(np.array([[0, 4], [4, 4]], np.uint8))
-    (feature,) = json.loads(json.dumps(found.features("class_id")))
-    assert feature["properties"] == {"class_id": 4}
-    assert feature["geometry"] == {
-        "type": "Polygon",
-        "coordinates": [[[1, 0], [1, 1], [0, 1], [0, 2], [2, 2], [2, 0], [1, 0]]],
-    }
+    assert found.coordinates() == [[[[1, 0], [1, 1], [0, 1], [0, 2], [2, 2], [2, 0], [1, 0]]]]
 
 
 def test_simplified():

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import shapely
-import shapely.geometry
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rvkernels.ops import KERNELS
-from rvkernels.ops.rasterize import Geometries, Rasterizer, random_shapes, rasterize
+from rvkernels.ops.rasterize import Geometries, Rasterizer, random_shapes, rasterize, widen
 
 
 def square(top, left, bottom, right):
@@ -20,11 +17,11 @@ def square(top, left, bottom, right):
 
 
 def polygon(*rings):
-    return {"type": "Polygon", "coordinates": list(rings)}
+    return shapely.Polygon(rings[0], rings[1:])
 
 
 def burn(shapes, shape, **options):
-    return rasterize(Geometries.from_shapes(shapes), np.arange(1, len(shapes) + 1), shape, **options)
+    return rasterize(Geometries.from_shapely(shapes), np.arange(1, len(shapes) + 1), shape, **options)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +29,6 @@ def gdal():
     module = pytest.importorskip("osgeo.gdal", reason="GDAL's Python bindings are not installed")
     module.UseExceptions()
     return module
-
-
-def mirrored(coordinates):
-    """y downwards becomes y upwards: the same place on a raster whose pixel height is -1. Exact."""
-    if isinstance(coordinates[0], (int, float)):
-        return [coordinates[0], -coordinates[1]]
-    return [mirrored(inner) for inner in coordinates]
 
 
 def gdal_mask(gdal, shapes, shape, all_touched):
@@ -53,8 +43,8 @@ def gdal_mask(gdal, shapes, shape, all_touched):
     for value, s in enumerate(shapes, 1):
         feature = ogr.Feature(layer.GetLayerDefn())
         feature.SetField("value", value)
-        geometry = {"type": s["type"], "coordinates": mirrored(s["coordinates"])}
-        feature.SetGeometry(ogr.CreateGeometryFromJson(json.dumps(geometry)))
+        mirrored = shapely.transform(s, lambda xy: xy * [1, -1])  # y upwards, as the raster has it; exact
+        feature.SetGeometry(ogr.CreateGeometryFromWkb(shapely.to_wkb(mirrored)))
         layer.CreateFeature(feature)
     gdal.PushErrorHandler("CPLQuietErrorHandler")  # it warns that pixel coordinates have no CRS
     try:
@@ -71,7 +61,7 @@ def skip_touched_edges(gdal, grid, all_touched):
 
 def overruns(shape, cols):
     """Whether GDAL 3.6, burning what this touches, writes past the end of a row: a vertex on the last pixel edge."""
-    return (Geometries.from_shapes([shape]).coords[:, 0] == cols).any()
+    return (shapely.get_coordinates(shape)[:, 0] == cols).any()
 
 
 @pytest.mark.parametrize("all_touched", [False, True])
@@ -88,7 +78,7 @@ def test_equals_gdal(gdal, grid, all_touched, size):
         if all_touched and any(overruns(s, shape[1]) for s in shapes):
             continue
         compared += 1
-        mask = rasterize(Geometries.from_shapes(shapes), np.arange(1, len(shapes) + 1), shape, all_touched=all_touched)
+        mask = rasterize(Geometries.from_shapely(shapes), np.arange(1, len(shapes) + 1), shape, all_touched=all_touched)
         expected = gdal_mask(gdal, shapes, shape, all_touched)
         assert (mask == expected).all(), f"seed {seed}: {shapes}"
     assert compared > 30
@@ -105,25 +95,19 @@ def test_a_thousand_shapes_equal_gdal(gdal, grid, all_touched, step):
     for size, number in ((1.5, 100), (6, 250), (step, 500)):
         for s in random_shapes(rng, number, 0.8 * step, size, grid):
             corner = rng.integers(-1, 31, 2) * step  # some in each direction beyond the scene
-            shapes.append({**s, "coordinates": moved(s["coordinates"], corner)})
+            shapes.append(shapely.transform(s, lambda xy, by=corner: xy + by))
     shapes = random_shapes(rng, 50, side, 3 * side, grid) + shapes
     shapes += [shapes[i] for i in rng.integers(0, len(shapes), 100)]
     assert len(shapes) == 1000
     if all_touched:
         shapes = [s for s in shapes if not overruns(s, side)]
-    geometries = Geometries.from_shapes(shapes)
+    geometries = Geometries.from_shapely(shapes)
     mask = rasterize(
         geometries, np.arange(1, len(shapes) + 1), (side, side), all_touched=all_touched, dtype="int32", threads=1
     )
     different = np.argwhere(mask != gdal_mask(gdal, shapes, (side, side), all_touched))
     assert not len(different), f"{len(different)} pixels differ, the first at {different[0]}"
     assert len(np.unique(mask)) > 500
-
-
-def moved(coordinates, by):
-    if isinstance(coordinates[0], (int, float)):
-        return [coordinates[0] + by[0], coordinates[1] + by[1]]
-    return [moved(inner, by) for inner in coordinates]
 
 
 @pytest.mark.parametrize("cap", ["round", "flat", "square"])
@@ -133,65 +117,49 @@ def test_wide_lines_equal_gdal_on_their_buffer(gdal, cap, width):
     lines = [rng.random((int(rng.integers(2, 7)), 2)) * 90 - 10 for _ in range(40)]
     lines += [np.round(line * 2) / 2 for line in lines]
     shapes = [shapely.LineString(line) for line in lines]
-    buffered = [shapely.geometry.mapping(s.buffer(width / 2, quad_segs=16, cap_style=cap)) for s in shapes]
-    mask = rasterize(Geometries.from_shapely(shapes, line_width=width, cap=cap), np.arange(1, 81), (70, 80))
+    buffered = [s.buffer(width / 2, quad_segs=16, cap_style=cap) for s in shapes]
+    mask = burn(widen(np.array(shapes), width, cap), (70, 80))
     assert (mask == gdal_mask(gdal, buffered, (70, 80), False)).all()
 
 
 def test_width_and_length_of_a_line():
     """Pixels whose centres are within half the width; in metres with pixels of 0.5 x 2 m; one width per feature."""
     line = shapely.LineString([[3, 5], [13, 5]])
-    row = rasterize(Geometries.from_shapely([line], line_width=4, cap="flat"), np.array([1]), (10, 20))
+    row = burn(widen(np.array([line]), 4, "flat"), (10, 20))
     assert row.nonzero()[0].min() == 3
     assert row.sum() == 4 * 10
-    metres = Geometries.from_shapely([line], line_width=4, cap="square", pixel=(0.5, 2))
-    assert rasterize(metres, np.array([1]), (10, 20)).sum() == 2 * (4 + 10 + 4) - 2
+    metres = widen(np.array([line]), 4, "square", (0.5, 2))
+    assert burn(metres, (10, 20)).sum() == 2 * (4 + 10 + 4) - 2
     mixed = [shapely.MultiLineString([line, shapely.LineString([[3, 15], [13, 15]])]), line, shapely.box(0, 0, 2, 2)]
-    found = rasterize(
-        Geometries.from_shapely(mixed, line_width=np.array([6, 2, 9]), cap="flat"), np.array([1, 2, 3]), (20, 20)
-    )
+    found = burn(widen(np.array(mixed), np.array([6, 2, 9]), "flat"), (20, 20))
     assert [int((found == k).sum()) for k in (1, 2, 3)] == [6 * 10 * 2 - 2 * 10, 2 * 10, 4]
 
 
-def test_from_shapely_is_from_shapes():
-    """All kinds, collections in collections, nothing, empty ones and heights, in the same order."""
-    shapes = random_shapes(np.random.default_rng(5), 200, 100, 40)
-    geometries = [shapely.geometry.shape(s) for s in shapes]
-    geometries[20:20] = [
-        None,
-        shapely.GeometryCollection(
-            [shapely.Point(1, 2, 3), shapely.GeometryCollection([geometries[0], geometries[5]])]
-        ),
-        shapely.Polygon(),
-        shapely.LinearRing([[0, 0], [5, 0], [5, 5]]),
-        shapely.MultiLineString([[[0, 0], [1, 1]], [[2, 2], [5, 3]]]),
-    ]
-    ours = Geometries.from_shapely(geometries)
-    slow = Geometries.from_shapes(
-        [None if g is None else {"type": "LineString", "coordinates": g.coords} if g.geom_type == "LinearRing" else g
-         for g in geometries]
-    )  # fmt: skip
-    for name in ("coords", "ring_start", "part_start", "feature_start", "kinds"):
-        np.testing.assert_array_equal(getattr(ours, name), getattr(slow, name))
-    assert len(Geometries.from_shapely([])) == 0
+@pytest.mark.parametrize(
+    ("geometries", "message"),
+    [
+        ([None, 3], "feature 1: expected a shapely geometry or None, got 'int'"),
+        ([None, shapely.Point(1, 1e12)], "feature 1: expected finite pixel coordinates"),
+        ([shapely.box(0, 0, 1, 1), shapely.box(0, 0, 1, np.inf)], "feature 1: expected finite"),
+    ],
+)
+def test_bad_shapely(geometries, message):
+    with pytest.raises(ValueError, match=message):
+        Geometries.from_shapely(geometries)
 
 
 @pytest.mark.parametrize(
-    ("geometries", "options", "message"),
+    ("options", "message"),
     [
-        ([None, 3], {}, "feature 1: expected a shapely geometry or None, got 'int'"),
-        ([None, shapely.Point(1, 1e12)], {}, "feature 1: expected finite pixel coordinates"),
-        ([shapely.box(0, 0, 1, 1), shapely.box(0, 0, 1, np.inf)], {}, "feature 1: expected finite"),
-        ([shapely.Point(1, 1)], {"line_width": -1}, "line_width: expected one number from 0"),
-        ([shapely.MultiPoint([[0, 0], [1, 1]])], {"line_width": np.ones(2)}, "line_width: expected one number, or one"),
-        ([None], {"line_width": np.array([1.0, 2.0])}, r"line_width: expected one number, or one per feature \(1\)"),
-        ([], {"cap": "butt"}, "cap: expected round, flat or square, got 'butt'"),
-        ([], {"pixel": (0, 1)}, "pixel: expected"),
+        ({"line_width": -1}, "line_width: expected one number from 0"),
+        ({"line_width": np.ones(3)}, "line_width: expected one number from 0, or one per geometry"),
+        ({"line_width": 1, "cap": "butt"}, "cap: expected round, flat or square, got 'butt'"),
+        ({"line_width": 1, "pixel": (0, 1)}, "pixel: expected"),
     ],
 )
-def test_bad_shapely(geometries, options, message):
+def test_bad_widths(options, message):
     with pytest.raises(ValueError, match=message):
-        Geometries.from_shapely(geometries, **options)
+        widen(np.array([shapely.Point(1, 1), None]), **options)
 
 
 @pytest.mark.parametrize("all_touched", [False, True])
@@ -204,7 +172,7 @@ def test_a_ring_of_many_edges(gdal, all_touched):
     hole = np.stack([480 + radius[::3] * np.cos(-angle[::3]) * 0.5, 520 + radius[::3] * np.sin(-angle[::3]) * 0.5], 1)
     shape = polygon([*outer.tolist(), outer[0].tolist()], [*hole.tolist(), hole[0].tolist()])
     expected = gdal_mask(gdal, [shape], (1000, 1000), all_touched)
-    scene = Rasterizer(Geometries.from_shapes([shape]), np.array([1]), (1000, 1000), all_touched=all_touched)
+    scene = Rasterizer(Geometries.from_shapely([shape]), np.array([1]), (1000, 1000), all_touched=all_touched)
     assert (scene.window(0, 0, 1000, 1000) == expected).all()
     places = rng.integers(0, 940, (200, 2))
     for (row, col), mask in zip(places, scene.windows(places, 60, 60)):
@@ -216,8 +184,8 @@ def test_worked_by_hand(kernel):
     """A square with a hole over pixel centres, a point, and a later feature on top."""
     shapes = [
         polygon(square(0.5, 0.4, 4.6, 4.4), square(1.6, 1.6, 3.4, 3.4)),
-        {"type": "Point", "coordinates": [4.9, 0.0]},
-        {"type": "LineString", "coordinates": [[0.2, 3.9], [3.9, 3.1]]},
+        shapely.Point(4.9, 0.0),
+        shapely.LineString([[0.2, 3.9], [3.9, 3.1]]),
     ]
     assert burn(shapes, (5, 5), kernel=kernel).tolist() == [
         [1, 1, 1, 1, 2],
@@ -248,7 +216,7 @@ def test_a_window_is_a_part_of_the_scene(seed, grid, all_touched, window):
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 60, 2).tolist())
     shapes = random_shapes(rng, 12, 50, float(rng.choice([3, 20, 90])), grid)
-    geometries, ids = Geometries.from_shapes(shapes), np.arange(1, 13)
+    geometries, ids = Geometries.from_shapely(shapes), np.arange(1, 13)
     scene = np.full((200, 200), 99, np.uint8)
     scene[60 : 60 + shape[0], 60 : 60 + shape[1]] = rasterize(
         geometries, ids, shape, all_touched=all_touched, background=99
@@ -263,7 +231,7 @@ def test_many_windows_of_a_scene(all_touched):
     """A thousand features through the index, small and very large, in strips on two threads."""
     rng = np.random.default_rng(2)
     shapes = random_shapes(rng, 30, 900, 2000) + random_shapes(rng, 970, 900, 40)
-    geometries, ids = Geometries.from_shapes(shapes), rng.integers(0, 200, 1000).astype(np.int32)
+    geometries, ids = Geometries.from_shapely(shapes), rng.integers(0, 200, 1000).astype(np.int32)
     whole = Rasterizer(geometries, ids, (900, 800), all_touched=all_touched, threads=1).window(0, 0, 900, 800)
     assert len(np.unique(whole)) > 100
     scene = Rasterizer(geometries, ids, (900, 800), all_touched=all_touched, threads=2)
@@ -279,57 +247,36 @@ def test_many_windows_of_a_scene(all_touched):
 
 def test_parts_of_a_multipolygon_burn_one_by_one():
     """Where two of them overlap the pixels are inside, unlike the rings of one polygon."""
-    two = [[square(0, 0, 3, 3)], [square(1, 1, 4, 4)]]
-    assert burn([{"type": "MultiPolygon", "coordinates": two}], (4, 4))[1, 1] == 1
-    assert burn([polygon(two[0][0], two[1][0])], (4, 4))[1, 1] == 0
+    two = [square(0, 0, 3, 3), square(1, 1, 4, 4)]
+    assert burn([shapely.MultiPolygon([polygon(ring) for ring in two])], (4, 4))[1, 1] == 1
+    assert burn([polygon(*two)], (4, 4))[1, 1] == 0
 
 
 def test_shapes_of_every_type():
-    """A collection, an object with a __geo_interface__, heights, an open ring, and nothing at all."""
-
-    class Foreign:
-        __geo_interface__ = {"type": "Point", "coordinates": (1.5, 0.5, 70.0)}  # noqa: RUF012
-
-    collection = {
-        "type": "GeometryCollection",
-        "geometries": [
-            polygon(square(2, 0, 4, 2)[:-1]),
-            {"type": "MultiLineString", "coordinates": [[[0, 5], [1, 5]]]},
-        ],
-    }
-    shapes = [None, Foreign(), collection, {"type": "Polygon", "coordinates": []}]
-    geometries = Geometries.from_shapes(shapes)
-    assert len(geometries) == 4
-    assert np.diff(geometries.feature_start).tolist() == [0, 1, 2, 0]
-    assert rasterize(geometries, np.array([1, 2, 3, 4]), (6, 3)).tolist() == [
-        [0, 2, 0],
+    """Collections in collections, lines that are rings, heights, empty ones, and nothing at all, in their order."""
+    collection = shapely.GeometryCollection(
+        [
+            polygon(square(2, 0, 4, 2)),
+            shapely.GeometryCollection([shapely.MultiLineString([[[0, 5], [1, 5]], [[2, 4], [2, 5]]])]),
+        ]
+    )
+    ring = shapely.LinearRing([[0, 0], [0.4, 0], [0.4, 0.4]])
+    geometries = Geometries.from_shapely([None, shapely.Point(1.5, 0.5, 70), collection, shapely.Polygon(), ring])
+    assert len(geometries) == 5
+    assert np.diff(geometries.feature_start).tolist() == [0, 1, 3, 0, 1]
+    assert rasterize(geometries, np.array([1, 2, 3, 4, 5]), (6, 3)).tolist() == [
+        [5, 2, 0],
         [0, 0, 0],
         [3, 3, 0],
         [3, 3, 0],
-        [0, 0, 0],
-        [3, 3, 0],
+        [0, 0, 3],
+        [3, 3, 3],
     ]
-
-
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        (polygon([[0, 0], [1, np.nan], [1, 1]]), "feature 1: expected finite pixel coordinates"),
-        (polygon([[0, 0], [1, 1e12], [1, 1]]), "feature 1: expected finite pixel coordinates"),
-        (polygon([[0, 0], [1, 1]]), "feature 1: expected at least 3 positions, got 2"),
-        ({"type": "LineString", "coordinates": [[0, 0]]}, "feature 1: expected at least 2 positions"),
-        ({"type": "Point", "coordinates": ["a", "b"]}, r"feature 1: expected positions \(x, y\)"),
-        ({"type": "Circle", "coordinates": [0, 0]}, "feature 1: expected a geometry of type .* got 'Circle'"),
-        (7, "feature 1: expected a geometry of type .* got 'int'"),
-    ],
-)
-def test_a_bad_shape_is_named(shape, message):
-    with pytest.raises(ValueError, match=message):
-        Geometries.from_shapes([None, shape])
+    assert len(Geometries.from_shapely([])) == 0
 
 
 def test_bad_arrays():
-    good = Geometries.from_shapes([polygon(square(0, 0, 2, 2))])
+    good = Geometries.from_shapely([polygon(square(0, 0, 2, 2))])
     fields = {name: getattr(good, name) for name in ("coords", "ring_start", "part_start", "feature_start", "kinds")}
     for name, value, message in (
         ("coords", good.coords[:, ::-1], "coords: must be C-contiguous"),
@@ -345,7 +292,7 @@ def test_bad_arrays():
 
 
 def test_bad_arguments():
-    one = Geometries.from_shapes([polygon(square(0, 0, 2, 2))])
+    one = Geometries.from_shapely([polygon(square(0, 0, 2, 2))])
     with pytest.raises(ValueError, match="class_ids: expected 1 integers"):
         rasterize(one, np.array([1, 2]), (3, 3))
     with pytest.raises(ValueError, match="class_ids: expected 0 to 255, got 256"):

@@ -17,14 +17,13 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from osgeo import gdal, osr
+from osgeo import gdal, gdal_array, osr
 
 from rvkernels import _raster
 from rvkernels.ops import tile
 
 gdal.UseExceptions()
 
-TYPES = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16, "int16": gdal.GDT_Int16, "float32": gdal.GDT_Float32}
 TILED = ("TILED=YES", "BLOCKXSIZE=64", "BLOCKYSIZE=64", "COMPRESS=DEFLATE")
 
 
@@ -35,15 +34,11 @@ def noise(rows: int, cols: int, bands: int, dtype: str = "uint8") -> np.ndarray:
 def write(
     path: Path, array: np.ndarray, options=TILED, nodata=None, alpha=False, driver="GTiff", geo=None, epsg=None
 ) -> str:
-    bands = array.shape[2]
-    memory = gdal.GetDriverByName("MEM").Create("", array.shape[1], array.shape[0], bands, TYPES[array.dtype.name])
-    for b in range(bands):
-        band = memory.GetRasterBand(b + 1)
-        band.WriteArray(array[..., b])
-        if nodata is not None:
-            band.SetNoDataValue(nodata)
-        if alpha and b == bands - 1:
-            band.SetColorInterpretation(gdal.GCI_AlphaBand)
+    memory = gdal_array.OpenNumPyArray(np.ascontiguousarray(array), False)
+    for b in range(memory.RasterCount if nodata is not None else 0):
+        memory.GetRasterBand(b + 1).SetNoDataValue(nodata)
+    if alpha:
+        memory.GetRasterBand(memory.RasterCount).SetColorInterpretation(gdal.GCI_AlphaBand)
     if geo is not None:
         memory.SetGeoTransform(geo)
     if epsg is not None:
@@ -123,7 +118,7 @@ for kernel in ("cpp", "reference"):
 def test_any_layout_and_any_windows(data):
     draw = data.draw
     rows, cols, bands = draw(st.integers(1, 90)), draw(st.integers(1, 90)), draw(st.integers(1, 4))
-    dtype = draw(st.sampled_from(sorted(TYPES)))
+    dtype = draw(st.sampled_from(sorted(tile.DTYPES)))
     options = [f"INTERLEAVE={draw(st.sampled_from(['PIXEL', 'BAND']))}", "COMPRESS=DEFLATE"]
     if draw(st.booleans()):
         options += ["TILED=YES", "BLOCKXSIZE=16", f"BLOCKYSIZE={draw(st.sampled_from([16, 48]))}"]
@@ -617,7 +612,7 @@ def test_windows_of_any_sizes(data):
 RASTERIO = {"nearest": gdal.GRIORA_NearestNeighbour, "bilinear": gdal.GRIORA_Bilinear, "average": gdal.GRIORA_Average}
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", tile.DTYPES)
 @pytest.mark.parametrize("resampling", RASTERIO)
 def test_stretched_windows_equal_rasterio(resampling, dtype):
     """Down to 1/5 and up to 3 times, at the edges, too; kernels just below the raster's own pixel size as well."""
