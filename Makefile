@@ -5,6 +5,7 @@
 # make test    set up what is missing, run the tests
 # make test-conda    the small study with --use-conda, against a channel made of what this machine has
 # make test-slurm    the tests of the SLURM profile, on a SLURM of virtual nodes: root, and Debian's slurm-wlm and munge
+# make docs    write the tables of config/README.md and the graph of README.md anew
 # make lint    what .ci/run checks besides the tests
 # make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60
 #
@@ -22,7 +23,7 @@ WHERE := $(if $(PROFILE),--profile workflow/profiles/$(PROFILE),--cores $(CORES)
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
-.PHONY: study bench bench-train test test-conda test-slurm lint sanitize setup clean
+.PHONY: study bench bench-train test test-conda test-slurm docs lint sanitize setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
@@ -51,12 +52,16 @@ test-conda: setup
 test-slurm: setup
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest tests/slurm $(ARGS)
 
+docs: setup
+	@$(BIN)/python workflow/docs.py
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/clang-format --dry-run --Werror $(wildcard cpp/*.h cpp/*.cpp cpp/*/*.h cpp/*/*.cpp)
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/snakemake --lint
+	$(BIN)/python workflow/docs.py --check
 
 sanitize: setup
 	@tests/sanitize/run.sh tsan

@@ -1,0 +1,130 @@
+"""Writes what the documentation takes from the workflow itself.
+
+    .venv/bin/python workflow/docs.py [--check]
+
+config/README.md gets a table of every key of workflow/schemas/, README.md the graph of the rules that Snakemake draws,
+each between two marks. With --check nothing is written, and the exit status is 1 when something is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMAS = {
+    "Keys of a study": "config",
+    "Keys of a dataset's description": "dataset",
+    "Keys of a table of what jobs ask a cluster for": "cluster",
+}
+
+
+def keys() -> str:
+    """Tables of every key, in Markdown."""
+    parts = []
+    for title, name in SCHEMAS.items():
+        schema = yaml.safe_load((ROOT / f"workflow/schemas/{name}.schema.yaml").read_text())
+        parts.append(f"## {title}")
+        seen: dict[str, str] = {}
+        for where, choice, rows in _tables(schema, schema, "", ""):
+            if where:
+                parts.append(f"### `{where}`" + (f" with `{choice}`" if choice else ""))
+            table = "\n".join(["| key | value | default | meaning |", "| --- | --- | --- | --- |", *rows])
+            same = seen.setdefault(table, where)
+            parts.append(table if same == where else f"As `{same}`.")
+    return "\n\n".join(parts)
+
+
+def _tables(node: dict, schema: dict, where: str, choice: str) -> Iterator[tuple[str, str, list[str]]]:
+    """(path, choice that it goes with, rows) of an object and of those below it."""
+    node = _resolved(node, schema)
+    properties = {key: _resolved(below, schema) for key, below in node.get("properties", {}).items()}
+    rows = [_row(key, below, node.get("required", [])) for key, below in properties.items() if "description" in below]
+    if rows:
+        yield where, choice, rows
+    for key, below in properties.items():
+        yield from _tables(below, schema, f"{where}.{key}".lstrip("."), choice)
+    for part, name in (("additionalProperties", "NAME"), ("items", "[]")):
+        if isinstance(node.get(part), dict):
+            yield from _tables(node[part], schema, f"{where}.{name}".lstrip("."), choice)
+    for rule in node.get("allOf", []):
+        given = rule.get("if", {}).get("properties", {})
+        said = ", ".join(f"{key}: {value['const']}" for key, value in given.items())
+        yield from _tables(rule.get("then", rule), schema, where, said)
+
+
+def _resolved(node: dict, schema: dict) -> dict:
+    defined = schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else {}
+    return {**defined, **node}
+
+
+def _row(key: str, node: dict, required: list[str]) -> str:
+    kind = node.get("enum") or node.get("type") or [way["type"] for way in node["oneOf"]]
+    value = " or ".join(_word(word) for word in (kind if isinstance(kind, list) else [kind]))
+    default = "*required*" if key in required else f"`{_word(node['default'])}`" if "default" in node else ""
+    meaning = " ".join(node["description"].split()).replace("|", "\\|")
+    return f"| `{key}` | {value} | {default} | {meaning} |"
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def rulegraph() -> str:
+    """The rules of the default study and what each needs, as a Mermaid block."""
+    command = [Path(sys.executable).with_name("snakemake"), "--snakefile", ROOT / "workflow/Snakefile", "--cores", "1"]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, "--configfile", ROOT / "config/config.yaml", "--rulegraph", "mermaid-js"],
+            cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"docs: error: snakemake --rulegraph failed:\n{done.stderr}")
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", done.stdout))
+    edges = sorted((names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", done.stdout))
+    return "\n".join(["```mermaid", "flowchart TB", *(f"  {a} --> {b}" for a, b in edges), "```"])
+
+
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "keys": ("config/README.md", keys),
+    "rulegraph": ("README.md", rulegraph),
+}
+
+
+def renew(part: str, *, check: bool) -> bool:
+    """Write a part of the documentation anew, unless `check`. Returns whether it was out of date."""
+    file, make = PARTS[part]
+    path = ROOT / file
+    text = path.read_text()
+    begin, end = f"<!-- {part}: written by `make docs` -->\n", f"\n<!-- end of {part} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        sys.exit(f"docs: error: {file} needs the line {begin.strip()} once, and {end.strip()} after it")
+    before, _, rest = text.partition(begin)
+    new = before + begin + make() + end + rest.partition(end)[2]
+    if new != text and not check:
+        path.write_text(new)
+    return new != text
+
+
+def main() -> int:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("docs.py", description=__doc__, formatter_class=form)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    old = [part for part in PARTS if renew(part, check=check)]
+    for part in old:
+        print(f"docs: {PARTS[part][0]}: {part} {'is out of date; `make docs` writes it anew' if check else 'written'}")
+    return int(check and bool(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
