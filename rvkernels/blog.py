@@ -24,11 +24,11 @@ import yaml
 
 from rvkernels import findings, registry
 from rvkernels.compare import BASELINE
-from rvkernels.divergence import FIRST
+from rvkernels.facts import Facts, Numbers, facts, networks
 from rvkernels.figures import metric_name, scientific
 from rvkernels.files import atomic, read_json
 from rvkernels.results import Results
-from rvkernels.surprises import Numbers, name_of, surprises
+from rvkernels.surprises import name_of, surprises
 
 TEMPLATE = Path(__file__).with_name("page")
 WORDS_PER_MINUTE = 200
@@ -79,39 +79,40 @@ def _post(results: Results, numbers: Numbers, figure: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["text_cell"] = markdown
-    found = surprises(results)
-    for surprise in found:
-        numbers.rows += surprise.numbers.rows
-    facts = _facts(results, numbers)
+    environment.filters |= {"text_cell": markdown, "framework_name": name_of}
+    found = facts(results)
     body = environment.get_template("post.md.j2").render(
+        facts=found,
+        n=numbers,
         figure=figure,
         text=markdown,
         listing=findings.listing,
         metric_name=metric_name,
+        scientific=scientific,
         name_of=name_of,
-        surprises=found,
+        asks=TASKS,
+        surprises=[(surprise.expected, surprise.say(numbers)) for surprise in surprises(results)],
         several=results.several_frameworks,
+        table=_table(results),
         command=findings.command(results),
-        study=results.study,
-        **facts,
+        example=findings.command(results, results.runs_of(next(iter(results.experiments))).iloc[0]),
     )
     body = re.sub(r"\n{3,}", "\n\n", body).strip() + "\n"
-    front = yaml.safe_dump(_front(results, facts, body), sort_keys=False, allow_unicode=True, width=1000)
+    front = yaml.safe_dump(_front(results, found, numbers, body), sort_keys=False, allow_unicode=True, width=1000)
     return f"---\n{front}---\n\n{body}"
 
 
-def _front(results: Results, facts: dict, body: str) -> dict:
+def _front(results: Results, found: Facts, numbers: Numbers, body: str) -> dict:
     """What the site needs to list the post."""
     tasks = dict.fromkeys(e.task for e in results.experiments.values())
-    networks = [results.record(row) for _, row in _networks(results).iterrows()]
-    started = [record["started"] for record in networks if "started" in record]
+    records = [results.record(row) for _, row in networks(results).iterrows()]
+    started = [record["started"] for record in records if "started" in record]
     words = len(re.findall(r"\w+", body))
     front = {
         "published": True,
         "title": results.study["title"] or results.study["study"],
-        "excerpt": facts["excerpt"],
-        "tags": ["remote sensing", "deep learning", "reproducibility", *tasks, *facts["framework_names"]],
+        "excerpt": _excerpt(results, found, numbers),
+        "tags": ["remote sensing", "deep learning", "reproducibility", *tasks, *map(name_of, found.frameworks)],
         "difficulty": "intermediate",
         "date": datetime.date.fromisoformat(max(started)[:10]) if started else None,
         "authors": ["the rvkernels authors"],
@@ -135,88 +136,6 @@ def _figure(one: dict, caption: str) -> str:
         f'![{alt}]({one["name"]}.{suffix}){{: width="700" title="{title}" }}\n{{: .figure #figure-{one["name"]} }}\n\n'
         f"{markdown(caption)} ([SVG]({one['name']}.svg), [PNG]({one['name']}.png))\n{{: .caption }}\n"
     )
-
-
-def _networks(results: Results) -> pd.DataFrame:
-    return results.runs[results.runs.model != BASELINE]
-
-
-# --- facts -----------------------------------------------------------------------------------------------------------
-
-
-def _facts(results: Results, n: Numbers) -> dict[str, Any]:
-    """What the template speaks of; numbers as they are said."""
-    runs = _networks(results)
-    frameworks = [f for f in results.study["frameworks"] if f in set(runs.framework)]
-    seeds = runs.seed.nunique()
-    minutes = runs.train_epoch_s.sum() / 60
-    total = f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.1f}"
-    records = [results.record(row) for _, row in runs.iterrows()]
-    machines = [record["machine"] for record in records]
-    held = results.equal.groupby("what", sort=False).equal.all().astype(bool)
-    machine = {m["cpu"]: m for m in machines}
-    facts = {
-        "framework_names": [name_of(f) for f in frameworks],
-        "experiments": [_experiment(results, n, name) for name in results.experiments],
-        "runs": n(str(len(runs)), len(runs), "tables/runs.csv: networks"),
-        "seeds": n(str(seeds), seeds, "tables/runs.csv: seeds"),
-        "one_seed": seeds == 1,
-        "minutes": n(total, minutes, "tables/runs.csv: sum of train_epoch_s / 60"),
-        "machines": [
-            f"{cpu} with {n(str(m['usable_cores']), m['usable_cores'], 'record.json: machine')} cores"
-            for cpu, m in machine.items()
-        ],
-        "gpus": sorted({g["name"] for m in machines for g in m.get("gpus", [])}),
-        "validated": bool(results.runs.validated.all()),
-        "commits": sorted({r["software"]["commit"] for r in records if "commit" in r["software"]}),
-        "own_models": list(runs.model[~runs.weight_identical.fillna(True).astype(bool)].unique()),
-        "table": _table(results),
-        "costs": _costs(results, n),
-        "speed": _speed(results, n),
-        "equivalence": _equivalence(results, n),
-        "drift": _drift(results, n),
-        "equal": list(held.index[held]),
-        "unequal": list(held.index[~held]),
-        "example": findings.command(results, results.runs_of(next(iter(results.experiments))).iloc[0]),
-    }
-    return {**facts, "excerpt": _excerpt(results, facts)}
-
-
-def _experiment(results: Results, n: Numbers, name: str) -> dict[str, Any]:
-    """One experiment: what is looked for in which data, and how well the best model finds it."""
-    experiment = results.experiments[name]
-    runs = results.runs_of(name, baseline=True)
-    metric = runs.primary.iloc[0]
-    means = runs.groupby("model")[metric].mean()
-    base = means.pop(BASELINE) if BASELINE in means else float("nan")
-    best, where = means.idxmax(), f"tables/runs.csv: mean {metric} on {name} over frameworks and seeds"
-    each = runs[runs.model == best].groupby("framework", sort=False)[metric].mean()
-    trained = results.record(runs.iloc[0])["result"].get("train_chips")
-    margins = results.margins[
-        (results.margins.experiment == name) & (results.margins.metric == metric) & (results.margins.model == best)
-    ]
-    holds = margins.drop_duplicates("framework").holds
-    classes = len(experiment.classes)
-    return {
-        "name": name,
-        "task": experiment.task,
-        "asks": TASKS[experiment.task],
-        "title": experiment.description["title"],
-        "classes": n(str(classes), classes, f"dataset of {name}: classes"),
-        "chips": None if trained is None else n(f"{trained:,}", trained, f"record.json: train_chips of {name}"),
-        "models": experiment.models,
-        "metric": metric_name(metric),
-        "best": best,
-        "value": n(f"{means[best]:.3f}", means[best], f"{where}, {best}"),
-        "each": [(name_of(f), n(f"{v:.3f}", v, f"tables/summary.csv: mean {metric}, {best} on {name} in {f}"))
-                 for f, v in each.items()],
-        "base": None if pd.isna(base) else n(f"{base:.3f}", base, f"tables/runs.csv: {metric} on {name}, baseline"),
-        "better": bool(means[best] > base),
-        "surely": bool(len(holds) and holds.notna().all() and holds.astype(bool).all()),
-        "licence": experiment.description.get("licence", ""),
-        "citation": experiment.description.get("citation", ""),
-        "published": experiment.description.get("published", []),
-    }  # fmt: skip
 
 
 def _table(results: Results) -> dict[str, list]:
@@ -247,100 +166,22 @@ def _table(results: Results) -> dict[str, list]:
     return {"heads": heads, "rows": rows}
 
 
-def _costs(results: Results, n: Numbers) -> list[dict[str, str]]:
-    """Per experiment the cheapest and the dearest training."""
-    costs = []
-    for name in results.experiments:
-        minutes = results.runs_of(name).groupby(["model", "framework"]).train_epoch_s.median() / 60
-        least, most = minutes.idxmin(), minutes.idxmax()
-        where = f"tables/runs.csv: train_epoch_s / 60 on {name}, median over seeds"
-        costs.append(
-            {
-                "name": name,
-                "least": n(f"{minutes[least]:.1f}", minutes[least], f"{where}, {least}"),
-                "most": n(f"{minutes[most]:.1f}", minutes[most], f"{where}, {most}"),
-                "least_of": f"{least[0]} in {name_of(least[1])}",
-                "most_of": f"{most[0]} in {name_of(most[1])}",
-                "same": least == most,
-            }
-        )
-    return costs
-
-
-def _speed(results: Results, n: Numbers) -> list[dict[str, Any]]:
-    """How long a step takes against the study's first framework, and for how many models that is beyond chance."""
-    pairs = results.pairs
-    pairs = pairs[(pairs.quantity == "step_median_s") & (pairs.b == results.study["frameworks"][0])]
-    speed = []
-    for framework, rows in pairs.dropna(subset=["ratio"]).groupby("a", sort=False):
-        low, high = rows.ratio.min(), rows.ratio.max()
-        where = f"tables/frameworks.csv: ratio of step_median_s, {framework} / {rows.b.iloc[0]}"
-        tested = rows.dropna(subset=["ratio_low", "ratio_high"])
-        beyond = int(((tested.ratio_low > 1) | (tested.ratio_high < 1)).sum())
-        speed.append(
-            {
-                "framework": name_of(framework),
-                "first": name_of(rows.b.iloc[0]),
-                "low": n(f"{low:.2f}", low, f"{where}, least"),
-                "high": n(f"{high:.2f}", high, f"{where}, largest"),
-                "one": f"{low:.2f}" == f"{high:.2f}",
-                "tested": n(str(len(tested)), len(tested), f"{where}, models with an interval"),
-                "beyond": n(str(beyond), beyond, f"{where}, intervals that leave out 1"),
-                "known": len(tested) > 0,
-            }
-        )
-    return speed
-
-
-def _equivalence(results: Results, n: Numbers) -> dict[str, str] | None:
-    """How many pairs of frameworks are shown to be as good; None when nothing could be tested."""
-    done = results.pairs[results.pairs.equivalent.notna()]
-    if done.empty:
-        return None
-    largest = done.loc[done["mean"].abs().idxmax()]
-    margins = done.drop_duplicates("quantity")
-    where = "tables/frameworks.csv: equivalent"
-    return {
-        "shown": n(str(int(done.equivalent.sum())), int(done.equivalent.sum()), where),
-        "tested": n(str(len(done)), len(done), where),
-        "all": bool(done.equivalent.all()),
-        "margins": findings.listing(
-            f"±{n(f'{r.margin:g}', r.margin, 'tables/frameworks.csv: margin')} {metric_name(r.quantity)}"
-            for r in margins.itertuples()
-        ),
-        "largest": n(f"{abs(largest['mean']):.3f}", abs(largest["mean"]), "tables/frameworks.csv: largest mean"),
-        "of": f"{metric_name(largest.quantity)} of {largest.model} on {largest.experiment}, "
-        f"{name_of(largest.a)} against {name_of(largest.b)}",
-    }
-
-
-def _drift(results: Results, n: Numbers) -> dict[str, str] | None:
-    """How far losses drift apart; None when frameworks do not start from the same weights."""
-    apart = results.divergence[~results.divergence.control.astype(bool)]
-    if apart.empty:
-        return None
-    first, end, steps = apart.first_20.max(), apart.end.max(), min(FIRST, apart.steps.max())
-    return {
-        "first": n(scientific(first), first, "tables/divergence.csv: largest first_20"),
-        "end": n(f"{100 * end:.2g}", 100 * end, "tables/divergence.csv: largest end, in percent"),
-        "steps": n(str(steps), steps, "tables/divergence.csv: steps of the first 20"),
-    }
-
-
-def _excerpt(results: Results, facts: dict) -> str:
+def _excerpt(results: Results, found: Facts, n: Numbers) -> str:
     """One sentence or two for the list of posts."""
-    titles = findings.listing(dict.fromkeys(e["title"] for e in facts["experiments"]))
+    titles = findings.listing(dict.fromkeys(q.experiment.description["title"] for q in found.qualities))
     if not results.several_frameworks:
-        best = facts["experiments"][0]
-        than = f", a logistic regression {best['base']}" if best["base"] else ""
-        return f"{best['best']} on {titles}: {best['metric']} {best['value']}{than}, and how to repeat it."
-    quality = facts["equivalence"]
+        q = found.qualities[0]
+        than = f", a logistic regression {n(q.base, '.3f')}" if q.base else ""
+        return f"{q.best} on {titles}: {metric_name(q.metric)} {n(q.value, '.3f')}{than}, and how to repeat it."
+    quality, speed = found.equivalence, found.speed
     said = (
-        f"{quality['shown']} of {quality['tested']} pairs are shown to be as good as each other"
+        f"{n(quality.shown)} of {n(quality.tested)} pairs are shown to be as good as each other"
         if quality
         else "one seed each"
     )
-    slowest = max(facts["speed"], key=lambda s: float(s["high"]), default=None)
-    cost = f", and a step takes up to {slowest['high']} times as long as in {slowest['first']}" if slowest else ""
-    names = findings.listing(facts["framework_names"])
+    slowest = max((times.high for _, times in speed.others), key=lambda times: times.value) if speed else None
+    cost = (
+        f", and a step takes up to {n(slowest, '.2f')} times as long as in {name_of(speed.leader)}" if slowest else ""
+    )
+    names = findings.listing(map(name_of, found.frameworks))
     return f"The same networks and batches in {names}, on {titles}: {said}{cost}."

@@ -1,4 +1,4 @@
-"""What the report says in words and tables. Every number is taken from a study's tables, records or settings."""
+"""The tables of the report. Every number is taken from a study's tables, records or settings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rvkernels.checkpoint import read_meta
 from rvkernels.compare import BASELINE
 from rvkernels.divergence import CONTROL_FACTOR, FIRST, FIRST_BOUND, LONG
-from rvkernels.figures import metric_name, scientific
+from rvkernels.facts import networks
+from rvkernels.figures import metric_name, scientific, three_digits
 from rvkernels.results import Results
 
 Cell = tuple[str, object]  # text, and what it is sorted by
@@ -79,8 +79,7 @@ def number(value: float, factor: float = 1.0) -> Cell:
     """Three digits, and thousands separated; empty for NaN."""
     if pd.isna(value):
         return EMPTY
-    value *= factor
-    return (f"{value:,.0f}" if value >= 100 else f"{value:.3g}", value)
+    return (three_digits(value * factor), value * factor)
 
 
 def span(mean: float, low: float, high: float, digits: int = 3, sign: bool = False) -> Cell:
@@ -106,239 +105,6 @@ def listing(items: Iterable[str]) -> str:
     """a, b and c."""
     *first, last = items
     return f"{', '.join(first)} and {last}" if first else last
-
-
-# --- sentences -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a reader wants to know first: a question, answered in a few words and in sentences with the numbers."""
-
-    question: str
-    short: str
-    sentence: str
-
-
-def answers(results: Results) -> list[Answer]:
-    """The questions that the study answers."""
-    several = [_fastest, _equally_good] if results.several_frameworks else [_best]
-    return [answer(results) for answer in (*several, _cost)]
-
-
-def details(results: Results) -> list[str]:
-    """What the answers rest on, in sentences."""
-    sentences = [_quality(results, name) for name in results.experiments]
-    if results.several_frameworks:
-        sentences += [_speed(results), _drift(results), _own_models(results)]
-    return [sentence for sentence in sentences if sentence]
-
-
-def scope(results: Results) -> str:
-    """What the study covers."""
-    networks = results.runs[results.runs.model != BASELINE]
-    models, seeds = networks.model.unique(), networks.seed.unique()
-    frameworks = _in_order(results, networks.framework.unique())
-    titles = dict.fromkeys(e.description["title"] for e in results.experiments.values())
-    counts = (
-        (len(networks), "training run"),
-        (len(results.experiments), "experiment"),
-        (len(models), "model"),
-        (len(seeds), "seed"),
-    )
-    named = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
-    return f"{named}, in {listing(frameworks)}, on {listing(titles)}."
-
-
-# What has to be equal for times to be those of the frameworks, as rvkernels.compare names it.
-CONDITIONS = ("precision", "compilation", "threads", "device", "machine")
-
-
-def _fastest(results: Results) -> Answer:
-    """Whose steps are shortest, how much longer the others' are, and how much of that may be chance."""
-    question = "Which framework is fastest?"
-    pairs = results.pairs[results.pairs.quantity == "step_median_s"]
-    # Both ways round: how many times as long a step takes in `slow` as in `fast`.
-    ways = [
-        pairs.assign(fast=pairs.b, slow=pairs.a, times=pairs.ratio, low=pairs.ratio_low, high=pairs.ratio_high),
-        pairs.assign(
-            fast=pairs.a,
-            slow=pairs.b,
-            times=1 / pairs.ratio,
-            low=1 / pairs.ratio_high,
-            high=1 / pairs.ratio_low,
-        ),
-    ]
-    both = pd.concat(ways).dropna(subset="times")
-    if both.empty:
-        return Answer(question, "Not measured", "No model has step times in several frameworks.")
-    models = both.groupby(["experiment", "model"], sort=False)
-    first = models[["fast", "times"]].apply(lambda rows: rows.groupby("fast").times.min().idxmax())
-    wins = first.value_counts()
-    # Of those that are first as often, the one that is faster on the whole.
-    leader = min(wins[wins == wins.max()].index, key=lambda name: -np.log(both[both.fast == name].times).mean())
-    others = both[both.fast == leader]
-    times = listing(
-        f"{_range(others[others.slow == name].times)} times as long in {name}"
-        for name in _in_order(results, others.slow.unique())
-    )
-    where = f" in {wins[leader]} of {len(first)} models" if len(first) > 1 else ""
-    known = others.dropna(subset=["low", "high"])
-    beyond = ((known.low > 1) | (known.high < 1)).sum()
-    chance = (
-        f"{beyond} of {len(known)} comparisons with it are beyond chance (95 % intervals over seeds)."
-        if len(known)
-        else "With one seed it is not known what of this is chance."
-    )
-    unequal = results.equal[~results.equal.equal.astype(bool)].what.unique()
-    differing = [what for what in CONDITIONS if what in unequal]
-    apart = f" The frameworks did not run alike: {listing(differing)} differ." if differing else ""
-    return Answer(question, f"{leader}{where}", f"A training step takes {times}. {chance}{apart}")
-
-
-def _in_order(results: Results, names: Iterable[str]) -> list[str]:
-    return sorted(names, key=results.study["frameworks"].index)
-
-
-def _range(values: pd.Series) -> str:
-    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
-    return low if low == high else f"{low} to {high}"
-
-
-def _equally_good(results: Results) -> Answer:
-    question = "Are they equally good?"
-    done = results.pairs[results.pairs.equivalent.notna()]
-    if done.empty:
-        return Answer(question, "Not tested", f"{_equivalence(results)}")
-    largest = done.loc[done["mean"].abs().idxmax()]
-    low, high = done["count"].min(), done["count"].max()
-    seeds = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
-    return Answer(
-        question,
-        f"Shown for {done.equivalent.sum()} of {len(done)} pairs",
-        f"{_equivalence(results)} The largest mean difference is {abs(largest['mean']):.3f} "
-        f"{metric_name(largest.quantity)} ({largest.model}, {largest.a} against {largest.b}), over {seeds} seeds.",
-    )
-
-
-def _cost(results: Results) -> Answer:
-    """Training times and memory from least to most, and on which machine."""
-    networks = results.runs[results.runs.model != BASELINE]
-    groups = networks.groupby(["experiment", "model", "framework"])
-    minutes, memory = groups.train_epoch_s.median() / 60, groups.peak_rss_mb.median()
-    least, most = minutes.idxmin(), minutes.idxmax()
-    machines = {results.record(row)["machine"]["cpu"]: results.record(row)["machine"] for _, row in networks.iterrows()}
-    where = listing(f"{cpu} with {m['usable_cores']} cores" for cpu, m in machines.items())
-    total = number(networks.train_epoch_s.sum(), 1 / 60)[0]
-    ends = _ends(minutes)
-    named = f" ({_named(least)} to {_named(most)})" if least != most else ""
-    return Answer(
-        "What does it cost?",
-        f"{ends} minutes a training",
-        f"A training takes {ends} minutes{named} and {_ends(memory)} MiB of memory at its peak (medians over seeds). "
-        f"All runs together trained for {total} minutes on {where}.",
-    )
-
-
-def _ends(values: pd.Series) -> str:
-    low, high = number(values.min())[0], number(values.max())[0]
-    return low if low == high else f"{low} to {high}"
-
-
-def _named(key: tuple[str, str, str]) -> str:
-    experiment, model, framework = key
-    return f"{model} on {experiment} in {framework}"
-
-
-def _best(results: Results) -> Answer:
-    """The best model of every experiment beside its baseline."""
-    found, beaten = [], 0
-    for name in results.experiments:
-        runs = results.runs_of(name, baseline=True)
-        metric = runs.primary.iloc[0]
-        means = runs.groupby("model")[metric].mean()
-        best, base = means.drop(BASELINE), means[BASELINE]
-        beaten += best.max() > base
-        found.append(
-            f"{best.idxmax()} reaches {metric_name(metric)} {best.max():.3f} on the test split of {name}, a logistic "
-            f"regression on colours {base:.3f}"
-        )
-    short = f"Better than the baseline in {beaten} of {len(found)} experiments"
-    if len(found) == 1:
-        short = f"{metric_name(metric)} {best.max():.3f}"
-    return Answer("How good is it?", short, f"{'; '.join(found)}.")
-
-
-def _quality(results: Results, name: str) -> str:
-    """The best model in every framework, and the baseline."""
-    runs = results.runs_of(name, baseline=True)
-    metric, experiment = runs.primary.iloc[0], results.experiments[name]
-    networks = runs[runs.model != BASELINE]
-    best = networks.groupby("model")[metric].mean().idxmax()
-    means = networks[networks.model == best].groupby("framework", sort=False)[metric].mean()
-    reached = listing(f"{value:.3f} in {framework}" for framework, value in means.items())
-    base = runs[runs.model == BASELINE][metric].mean()
-    return (
-        f"{experiment.description['title']}, {experiment.task}: {best} reaches {metric_name(metric)} {reached} on the "
-        f"test split, a logistic regression {base:.3f}."
-    )
-
-
-def _equivalence(results: Results) -> str:
-    tests = results.pairs[results.pairs.margin.notna()]
-    done = tests[tests.equivalent.notna()]
-    if done.empty:
-        return "Whether the frameworks are equivalent in quality is not tested: that takes two seeds or more."
-    margins = done.drop_duplicates("quantity")
-    named = listing(f"±{row.margin:g} {metric_name(row.quantity)}" for row in margins.itertuples())
-    return (
-        f"Equivalence of quality within {named} is shown for {done.equivalent.sum()} of {len(done)} pairs of "
-        "frameworks (two one-sided t tests at 5 %, paired by seed)."
-    )
-
-
-def _speed(results: Results) -> str:
-    """How much longer a step takes than in the first framework, over the models."""
-    first = results.study["frameworks"][0]
-    rows = results.pairs[(results.pairs.quantity == "step_median_s") & (results.pairs.b == first)]
-    if rows.empty:
-        return ""
-    times = []
-    for framework, ratios in rows.groupby("a", sort=False).ratio:
-        low, high = f"{ratios.min():.2f}", f"{ratios.max():.2f}"
-        times.append(f"{low if low == high else f'{low} to {high}'} times as long in {framework}")
-    return f"Compared with {first}, a training step takes {listing(times)}."
-
-
-def _drift(results: Results) -> str:
-    apart = results.divergence[~results.divergence.control.astype(bool)]
-    if apart.empty:
-        return ""
-    first = min(FIRST, apart.steps.max())
-    text = (
-        f"From the same weights and batches, the losses of the first {first} steps differ by at most "
-        f"{scientific(apart.first_20.max())} between frameworks, relative to {apart.against.iloc[0]}, which is "
-        f"{_bound(apart.within_first_20)} of {FIRST_BOUND:g}."
-    )
-    measured = apart[apart.times_control.notna()]
-    if measured.empty:
-        return text
-    return (
-        f"{text} Over {min(LONG, measured.steps.max())} steps they drift apart by at most "
-        f"{measured.times_control.max():.2g} times what another order of summation does in one framework with the same "
-        f"seed, which is {_bound(measured.within_control)} of {CONTROL_FACTOR:g} times."
-    )
-
-
-def _own_models(results: Results) -> str:
-    own = results.runs[~results.runs.weight_identical.fillna(True)].model.unique()
-    if not len(own):
-        return ""
-    return f"The comparison is not weight-identical for {listing(own)}: each framework makes its own initial weights."
-
-
-def _bound(held: pd.Series) -> str:
-    return "within the bound" if held.all() else "beyond the bound"
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -378,8 +144,7 @@ def results_table(results: Results) -> Table:
                 "device": number(median.get("peak_device_mb")),
             }
             rows.append({**row, "quiet": EMPTY} if model == BASELINE else row)
-    networks = results.runs[results.runs.model != BASELINE]
-    count, valid = len(networks), bool(results.runs.validated.all())
+    count, valid = len(networks(results)), bool(results.runs.validated.all())
     checked = (
         "Every run passed its check: the saved weights, loaded anew, give the metric that training logged."
         if valid
@@ -616,10 +381,8 @@ def seconds(value: float) -> str:
 # --- fairness --------------------------------------------------------------------------------------------------------
 
 
-def fairness(results: Results) -> list[str]:
-    """What is equal between the frameworks and what is not, as looked up in checkpoints and records."""
-    equal = results.equal.groupby("what", sort=False).equal.all()
-    same = [what for what, held in equal.items() if held]
+def fairness(results: Results, same: list[str]) -> list[str]:
+    """What is equal between the frameworks (`same`) and what is not, as looked up in checkpoints and records."""
     sentences = []
     if same:
         sentences.append(

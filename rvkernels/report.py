@@ -17,9 +17,12 @@ from pathlib import Path
 
 import jinja2
 import yaml
+from markupsafe import Markup
 
 from rvkernels import charts, findings, registry
-from rvkernels.figures import Figure, hex_color, metric_name, write
+from rvkernels.divergence import CONTROL_FACTOR, FIRST_BOUND
+from rvkernels.facts import Form, Number, facts
+from rvkernels.figures import Figure, hex_color, metric_name, scientific, three_digits, write
 from rvkernels.figures import figures as figures_of
 from rvkernels.files import atomic, write_json
 from rvkernels.progress import Progress
@@ -135,9 +138,10 @@ def page_of(results: Results, made: list[Figure], folder: Path) -> str:
     records = [results.record(row) for _, row in results.runs.iterrows()]
     several = results.several_frameworks
     settings = yaml.safe_dump(results.study, sort_keys=False, width=100)
+    found = facts(results)
     parts = {
         "pairs": findings.pairs_table(results) if several else None,
-        "fairness": findings.fairness(results) if several else [],
+        "fairness": findings.fairness(results, found.equal) if several else [],
         "kernels": None if results.kernels.empty else findings.kernels_table(results),
         "more": any(shown.section == "More" for shown in figures),
     }
@@ -145,9 +149,14 @@ def page_of(results: Results, made: list[Figure], folder: Path) -> str:
         study=results.study,
         experiments=results.experiments,
         contents=_contents(results, parts),
-        scope=findings.scope(results),
-        answers=findings.answers(results),
-        details=findings.details(results),
+        facts=found,
+        several=several,
+        say=_say,
+        listing=findings.listing,
+        metric_name=metric_name,
+        scientific=scientific,
+        FIRST_BOUND=FIRST_BOUND,
+        CONTROL_FACTOR=CONTROL_FACTOR,
         results=findings.results_table(results),
         divergence=findings.divergence_table(results) if several else None,
         times=findings.times_table(results),
@@ -155,7 +164,6 @@ def page_of(results: Results, made: list[Figure], folder: Path) -> str:
         published={name: findings.published_table(results, name) for name in results.experiments},
         all_runs=findings.runs_table(results),
         data=findings.data_table(results),
-        commits=_commits(records),
         machines=list({yaml.safe_dump(r["machine"]): r["machine"] for r in records}.values()),
         command=findings.command(results),
         one=_one_run(results),
@@ -195,23 +203,19 @@ def _contents(results: Results, parts: dict) -> list[tuple[str, str]]:
     return [(name, title) for name, title, there in everything if there]
 
 
-def _commits(records: list[dict]) -> list[dict]:
-    """Commits of the code that made the runs, and whether it had further changes."""
-    found: dict[str, bool] = {}
-    for record in records:
-        software = record["software"]
-        if "commit" in software:
-            found[software["commit"]] = found.get(software["commit"], False) or software["dirty"]
-    return [{"name": name, "dirty": dirty} for name, dirty in found.items()]
+def _say(number: Number, form: Form = three_digits) -> Markup:
+    """A number of a sentence, with its exact value and, for who points at it, its source."""
+    html = Markup('<data value="{}" title="{}">{}</data>')
+    return html.format(float(number.value), number.source, number.text(form))
 
 
-def _one_run(results: Results) -> dict[str, str]:
+def _one_run(results: Results) -> dict[str, str | Number]:
     """The first run, as an example of how one is repeated."""
     run = results.runs_of(next(iter(results.experiments))).iloc[0]
     return {
         "what": f"{run.model} on {run.experiment} in {run.framework}, seed {run.seed}",
         "metric": metric_name(run.primary),
-        "value": f"{run[run.primary]:.4f}",
+        "value": Number(run[run.primary], f"eval.json: {run.primary} of {Path(run.record).parent.as_posix()}"),
         "target": findings.target(results, run),
         "command": findings.command(results, run),
     }

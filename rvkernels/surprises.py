@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rvkernels.compare import BASELINE
+from rvkernels.facts import Number, Numbers
 from rvkernels.figures import metric_name
 from rvkernels.figures.per_class import QUANTITY
 from rvkernels.results import Results
@@ -30,27 +31,14 @@ BEATEN = 0.02  # by which the baseline is better at a class
 NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "caffe2": "Caffe2", "jax": "JAX", "logistic": "the baseline"}
 
 
-class Numbers:
-    """Every number that is said, with its value and where it is from."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, object]] = []
-
-    def __call__(self, text: str, value: float, source: str) -> str:
-        """`text`, which says `value`; noted."""
-        self.rows.append({"text": text, "value": value, "source": source})
-        return text
-
-
 @dataclass(frozen=True)
 class Surprise:
-    """One sentence of what was expected, one of what was found, and the numbers in them."""
+    """One sentence of what was expected, and a function that says in one what was found."""
 
     rule: str
     expected: str
-    found: str
     excess: float
-    numbers: Numbers = field(repr=False)
+    say: Callable[[Numbers], str] = field(repr=False)
 
 
 def surprises(results: Results, most: int = 4) -> list[Surprise]:
@@ -69,8 +57,7 @@ def _largest(rule: Rule, results: Results) -> Surprise | None:
     if not found:
         return None
     excess, say = max(found, key=lambda pair: pair[0])
-    numbers = Numbers()
-    return Surprise(rule.__name__, " ".join(rule.__doc__.split()), say(numbers), excess, numbers)
+    return Surprise(rule.__name__, " ".join(rule.__doc__.split()), excess, say)
 
 
 def name_of(framework: str) -> str:
@@ -85,7 +72,7 @@ def speed(results: Results) -> Found:
         ratio = times[slow] / times[fast]
 
         def say(n: Numbers, e=experiment, m=model, s=slow, f=fast, r=ratio) -> str:
-            said = n(f"{r:.1f}", r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {s} / {f}")
+            said = n(Number(r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {s} / {f}"), ".1f")
             return f"A training step of {m} on {e} takes {said} times as long in {name_of(s)} as in {name_of(f)}."
 
         yield math.log(ratio) / math.log(RATIO), say
@@ -102,7 +89,7 @@ def order(results: Results) -> Found:
         ratio = times[usual] / times[here]
 
         def say(n: Numbers, e=experiment, m=model, u=usual, h=here, r=ratio) -> str:
-            said = n(f"{r:.2f}", r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {u} / {h}")
+            said = n(Number(r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {u} / {h}"), ".2f")
             return (
                 f"{name_of(u)} is the fastest more often than any other, but with {m} on {e} a step takes {said} times "
                 f"as long in it as in {name_of(h)}."
@@ -120,9 +107,9 @@ def memory(results: Results) -> Found:
         def say(n: Numbers, e=experiment, m=model, a=much, b=little, v=values, r=ratio) -> str:
             where = f"tables/runs.csv: peak_rss_mb of {m} on {e}, medians over seeds"
             return (
-                f"With {m} on {e}, {name_of(a)} needs {n(f'{v[a]:,.0f}', v[a], f'{where}, {a}')} MiB at its peak, "
-                f"{n(f'{r:.1f}', r, f'{where}, {a} / {b}')} times as much as {name_of(b)} "
-                f"({n(f'{v[b]:,.0f}', v[b], f'{where}, {b}')} MiB)."
+                f"With {m} on {e}, {name_of(a)} needs {n(Number(v[a], f'{where}, {a}'), ',.0f')} MiB at its peak, "
+                f"{n(Number(r, f'{where}, {a} / {b}'), '.1f')} times as much as {name_of(b)} "
+                f"({n(Number(v[b], f'{where}, {b}'), ',.0f')} MiB)."
             )
 
         yield math.log(ratio) / math.log(RATIO), say
@@ -145,9 +132,9 @@ def seeds(results: Results) -> Found:
             def say(n: Numbers, e=name, m=model, q=metric, s=by_seed, f=by_framework) -> str:
                 where = f"tables/runs.csv: mean difference of {q} of {m} on {e}"
                 return (
-                    f"Two seeds of {m} on {e} in one framework are {n(f'{s:.4f}', s, f'{where} between seeds')} "
+                    f"Two seeds of {m} on {e} in one framework are {n(Number(s, f'{where} between seeds'), '.4f')} "
                     f"{metric_name(q)} apart on average, two frameworks with one seed only "
-                    f"{n(f'{f:.4f}', f, f'{where} between frameworks')}."
+                    f"{n(Number(f, f'{where} between frameworks'), '.4f')}."
                 )
 
             yield math.log(max(by_seed / by_framework, 1e-9)) / math.log(2), say
@@ -167,8 +154,8 @@ def classes(results: Results) -> Found:
             best, worst = v.idxmax(), v.idxmin()
             where = f"tables/classes.csv: mean {q} on {e} over networks"
             return (
-                f"On {e} the networks reach {text} {n(f'{v[best]:.2f}', v[best], f'{where}, {best}')} for {best} and "
-                f"{n(f'{v[worst]:.2f}', v[worst], f'{where}, {worst}')} for {worst}."
+                f"On {e} the networks reach {text} {n(Number(v[best], f'{where}, {best}'), '.2f')} for {best} and "
+                f"{n(Number(v[worst], f'{where}, {worst}'), '.2f')} for {worst}."
             )
 
         yield gap / GAP, say
@@ -191,7 +178,7 @@ def confusion(results: Results) -> Found:
 
             def say(n: Numbers, e=experiment, m=model, f=framework, t=truth, k=taken, s=share, r=right) -> str:
                 where = f"eval.json: conf_mat of {m} on {e.name} in {f}, all seeds"
-                other, own = n(f"{100 * s[t, k]:.0f}", 100 * s[t, k], where), n(f"{100 * r[t]:.0f}", 100 * r[t], where)
+                other, own = n(Number(100 * s[t, k], where), ".0f"), n(Number(100 * r[t], where), ".0f")
                 return (
                     f"On {e.name}, {m} in {name_of(f)} takes {other} % of {e.classes[t]} for {e.classes[k]}, and "
                     f"recognises {own} %."
@@ -219,8 +206,8 @@ def baseline(results: Results) -> Found:
             where = f"tables/classes.csv: mean {q} of {c} on {e}"
             base, network = v.base[c], v.network[c]
             return (
-                f"For {c} on {e} the baseline reaches {text} {n(f'{base:.2f}', base, f'{where}, baseline')}, and "
-                f"the networks {n(f'{network:.2f}', network, f'{where}, networks')}."
+                f"For {c} on {e} the baseline reaches {text} {n(Number(base, f'{where}, baseline'), '.2f')}, and "
+                f"the networks {n(Number(network, f'{where}, networks'), '.2f')}."
             )
 
         yield lead.max() / BEATEN, say
@@ -241,8 +228,8 @@ def drop(results: Results) -> Found:
             def say(n: Numbers, e=name, m=model, f=framework, r=row, q=metric, v=column) -> str:
                 where = f"tables/runs.csv: mean over seeds, {m} on {e} in {f}"
                 return (
-                    f"{m} in {name_of(f)} on {e} reaches {metric_name(q)} {n(f'{r[v]:.3f}', r[v], f'{where}, {v}')} in "
-                    f"validation and {n(f'{r[q]:.3f}', r[q], f'{where}, {q}')} in the test."
+                    f"{m} in {name_of(f)} on {e} reaches {metric_name(q)} {n(Number(r[v], f'{where}, {v}'), '.3f')} in "
+                    f"validation and {n(Number(r[q], f'{where}, {q}'), '.3f')} in the test."
                 )
 
             yield (row[column] - row[metric]) / DROP, say
@@ -262,7 +249,7 @@ def tail(results: Results) -> Found:
             ratio = float(np.quantile(seconds, 0.95) / np.median(seconds))
 
             def say(n: Numbers, e=name, m=model, f=framework, r=ratio) -> str:
-                said = n(f"{r:.1f}", r, f"steps.npz: 95th percentile over median, {m} on {e} in {f}, all seeds")
+                said = n(Number(r, f"steps.npz: 95th percentile over median, {m} on {e} in {f}, all seeds"), ".1f")
                 return f"One step in twenty of {m} on {e} in {name_of(f)} takes {said} times the median or longer."
 
             yield math.log(ratio) / math.log(TAIL), say
@@ -283,7 +270,7 @@ def set_up(results: Results) -> Found:
                 where = (
                     f"tables/runs.csv: import_s and build_s of what a run of {m} on {e} in {f} takes, mean over seeds"
                 )
-                said = n(f"{100 * s:.0f}", 100 * s, where)
+                said = n(Number(100 * s, where), ".0f")
                 return (
                     f"Before the first step, {name_of(f)} spends {said} % of a run of {m} on {e} on importing itself "
                     "and building the network."
@@ -301,9 +288,9 @@ def target(results: Results) -> Found:
             def say(n: Numbers, r=row, k=missed) -> str:
                 where = f"tables/targets.csv: {r.model} on {r.experiment} in {r.framework}"
                 return (
-                    f"{n(str(k), k, where)} of {n(str(r.runs), r.runs, where)} runs of {r.model} on {r.experiment} in "
+                    f"{n(Number(k, where))} of {n(Number(r.runs, where))} runs of {r.model} on {r.experiment} in "
                     f"{name_of(r.framework)} never reach {metric_name(r.metric)} "
-                    f"{n(f'{r.target:g}', r.target, where)} in validation."
+                    f"{n(Number(r.target, where), 'g')} in validation."
                 )
 
             yield 1.0 + missed / row.runs, say

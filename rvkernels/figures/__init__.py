@@ -270,6 +270,17 @@ def metric_name(column: str) -> str:
     return NAMES.get(column, column.replace("_", " "))
 
 
+def three_digits(value: float) -> str:
+    """0.0123, 12.3 or 1,234."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def reach(values: pd.Series, write: Callable[[float], str]) -> str:
+    """The least to the largest; once where they are written alike."""
+    low, high = write(values.min()), write(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
 def power_of_ten(exponent: int) -> str:
     """10⁻⁴ for -4."""
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, metric_name, shade
+from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, metric_name, reach, shade
 from rvkernels.results import Results
 
 
@@ -60,10 +60,9 @@ def _told(tables: Tables) -> str:
     lines = []
     for name, rows in tables["table"].groupby("experiment", sort=False):
         means = rows[rows.model != "baseline"].groupby(["model", "framework"])["value"].mean()
-        low, high = f"{means.min():.3f}", f"{means.max():.3f}"
         base = rows[rows.model == "baseline"]["value"].mean()
-        reach = low if low == high else f"{low} to {high}"
-        lines.append(f"{name}: {metric_name(rows.metric.iloc[0])} {reach}, the baseline {base:.3f}.")
+        metric, ends = metric_name(rows.metric.iloc[0]), reach(means, "{:.3f}".format)
+        lines.append(f"{name}: {metric} {ends}, the baseline {base:.3f}.")
     return " ".join(lines)
 
 

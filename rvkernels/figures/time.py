@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from rvkernels.figures import Panel, Selection, Tables
+from rvkernels.figures import Panel, Selection, Tables, reach
 from rvkernels.results import Results
 
 # Okabe and Ito's; hatches tell them apart in print without colours. No framework is meant.
@@ -79,6 +79,5 @@ def _largest(tables: Tables) -> str:
     table = tables["table"]
     shares = table[list(PARTS)].div(table[list(PARTS)].sum(axis=1), axis=0)
     steps, wait = shares["forward and backward"] + shares["update"], shares["waiting for data"]
-    low, high = f"{steps.min():.0%}", f"{steps.max():.0%}"
-    reach = low if low == high else f"{low} to {high}"
-    return f"Steps take {reach} of the time of a run, waiting for data at most {wait.max():.1%}."
+    share = reach(steps, "{:.0%}".format)
+    return f"Steps take {share} of the time of a run, waiting for data at most {wait.max():.1%}."
