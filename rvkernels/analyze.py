@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rvkernels import chip
+from rvkernels.chips import DTYPES
 from rvkernels.files import write_json
 from rvkernels.ops import tile
 from rvkernels.ops.statistics import Statistics
@@ -37,7 +38,7 @@ def analyze(scenes: str | Path, regions: str | Path, *, out: str | Path | None =
         raise ValueError(f"{regions}: zero scenes in split 'train'; run `rvk split` again")
     used = [places[r.scene] for r in train]
     workers = threads or os.cpu_count() or 1
-    total = Statistics(used[0].bands, chip.DTYPES[used[0].dtype], threads=threads)
+    total = Statistics(used[0].bands, DTYPES[used[0].dtype], threads=threads)
     with Progress(len(train), "analyze", "regions") as progress:
         size = used[0].rows, used[0].cols
         whole = [chip.is_picture(s) and size == (s.rows, s.cols) == (r.rows, r.cols) for r, s in zip(train, used)]

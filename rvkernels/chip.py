@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from rvkernels import dataset, labels
+from rvkernels.chips import DTYPES
 from rvkernels.files import atomic
 from rvkernels.ops import philox, tile, windows
 from rvkernels.parts import Part, check_complete
@@ -61,7 +62,6 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
 }
 METHODS = ("sliding", "random")
-DTYPES = {"uint8": "uint8", "uint16": "uint16", "int16": "float32", "float32": "float32"}
 PIXELS = 1 << 25  # read at a time and thread
 PART = "part.npz"  # of a part's folder: its number, and what _Cut notes
 COLUMNS = ("scene", "row", "col", "split", "nodata", "labels")  # of the notes, in chips.csv
@@ -79,7 +79,7 @@ def complete_settings(given: Mapping[str, Any], task: str, where: str = "chip") 
         value = settings[key]
         if value is not None and (type(value) is not int or value < 1):
             raise ValueError(f"{where}: {key} is {value!r}, expected a whole number of at least 1")
-    if settings["method"] not in ("sliding", "random"):
+    if settings["method"] not in METHODS:
         raise ValueError(f"{where}: method: no {settings['method']!r}; {suggest(settings['method'], METHODS)}")
     if settings["aoi"] not in windows.RULES:
         raise ValueError(f"{where}: aoi: no {settings['aoi']!r}; {suggest(str(settings['aoi']), windows.RULES)}")
@@ -431,7 +431,8 @@ class _Cutter:
                 self.masks[rows] = mask
                 self.labelled[rows] = (mask != labels.IGNORE).any(axis=(1, 2))
                 if self.targets:
-                    shown = np.isin(mask, self.targets).sum(axis=(1, 2))
+                    stacked = np.array([(i * size, 0, size, size) for i in range(len(mask))])
+                    shown = windows.count(mask.reshape(-1, size), stacked, self.targets, threads=threads)
                     self.negative[rows] = shown < self.settings["target_pixels"]
             elif self.task == "detection":
                 for row, window in enumerate(found, rows.start):

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-DTYPES = ("uint8", "uint16", "float32")
+# Of which dtype chips of a scene's pixels are. int16 marks what has no data with a number far from all others, mostly
+# -32768, which normalising would spread; in float32 it is 0.
+DTYPES = {"uint8": "uint8", "uint16": "uint16", "int16": "float32", "float32": "float32"}
 COLUMNS = ("chip", "scene", "row", "col", "split")
 IGNORE = 255
 
@@ -42,7 +44,7 @@ class Chips:
         files that cannot belong together; both name the file.
         """
         folder = Path(folder)
-        images = _array(folder / "images.npy", DTYPES, 4)
+        images = _array(folder / "images.npy", tuple(dict.fromkeys(DTYPES.values())), 4)
         table = _table(folder / "chips.csv")
         n = images.shape[0]
         if len(table["chip"]) != n:

@@ -20,6 +20,7 @@ from rvkernels import predicted_parts, record, registry
 from rvkernels.assemble import FINDERS, WRITERS, Window, Windows, share_of
 from rvkernels.batches import Normalisation
 from rvkernels.checkpoint import read_checkpoint
+from rvkernels.chips import DTYPES
 from rvkernels.files import atomic, write_json
 from rvkernels.ops import tile
 from rvkernels.ops.blend import WINDOWS
@@ -375,8 +376,7 @@ class Reader:
         masked = self._valid or source.dtype.name not in ("uint8", "uint16")
         result = source.read(asked, valid=masked, threads=self._threads)
         images, valid = result if masked else (result, None)
-        if images.dtype == np.int16:  # no kernel reads it; chips are float32 then too
-            images = images.astype(np.float32)
+        images = images.astype(DTYPES[images.dtype.name], copy=False)
         if images.dtype == np.float32:  # pixels without data may be NaN; they are 0 in chips too
             images[valid == 0] = 0
         for i, window in enumerate(windows):
