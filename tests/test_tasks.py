@@ -275,9 +275,9 @@ A, B, C = (0, 0, 10, 10), (0, 20, 10, 30), (20, 0, 30, 10)
 def test_average_precision_by_hand():
     truths = [truth_of((*A, 0), (*B, 0)), truth_of((*A, 0))]
     found = [found_in((*A, 0.9, 0), (*C, 0.8, 0), (*B, 0.6, 0)), found_in((*C, 0.7, 0))]
-    # By score: hit, miss, miss, hit; precision 1, 1/2, 1/3, 1/2; recall 1/3 ... 2/3.
+    # By score: hit, miss, miss, hit; precision 1, 1/2, 1/3, 1/2; recall 1/3 (34 of 101 points reach it) ... 2/3 (67).
     precision, recall = detection.average_precision(truths, found, 2)
-    assert precision[0] == pytest.approx(1 / 3 * 1 + 1 / 3 * 1 / 2)
+    assert precision[0] == pytest.approx((34 * 1 + 33 * 1 / 2) / 101)
     assert recall[0] == pytest.approx(2 / 3)
     assert np.isnan(precision[1])
     assert np.isnan(recall[1])
@@ -299,7 +299,7 @@ def test_class_matters_and_each_truth_is_found_once():
     # With a lower-scored hit behind the duplicate it costs precision.
     truths = [truth_of((*A, 0), (*B, 0))]
     found = [found_in((*A, 0.9, 0), (*A, 0.8, 0), (*B, 0.7, 0))]
-    assert detection.average_precision(truths, found, 1)[0][0] == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
+    assert detection.average_precision(truths, found, 1)[0][0] == pytest.approx((51 * 1 + 50 * 2 / 3) / 101)
 
 
 def test_score_order_decides_who_gets_the_box():
@@ -325,7 +325,6 @@ def test_threshold_is_inclusive():
 
 
 def test_average_precision_agrees_with_coco():
-    """pycocotools takes precision at 101 recalls; with 100 or more truth boxes the two differ by at most 1/101."""
     pytest.importorskip("pycocotools")
     from rvkernels.metrics import Detected, average_precision
 
@@ -347,7 +346,7 @@ def test_average_precision_agrees_with_coco():
     theirs = average_precision(images, 2)["ap50"]
     assert theirs.min() > 0.2
     assert theirs.max() < 0.95
-    np.testing.assert_allclose(ours, theirs, atol=0.01)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
 def test_validation_of_a_perfect_detector():
