@@ -9,6 +9,7 @@ Its predictions are made, written and evaluated by the same code as a network's 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rvkernels import predict, record, registry
+from rvkernels import predict, record
 from rvkernels.chips import IGNORE, Chips
 from rvkernels.files import atomic
 from rvkernels.ops import philox
@@ -25,7 +26,10 @@ from rvkernels.progress import LOG
 from rvkernels.scene import Region, Scene
 from rvkernels.tasks.classification import probabilities as softmax
 
-_OP_PIXELS = 120  # philox stream of the sample
+PIXELS, SEED = 50_000, 0  # training pixels that are drawn, and the seed of the draw
+PENALTY = 1e-4  # of the squared coefficients
+LEAST = 4  # detection: fewer connected pixels are noise and make no box
+_OP_PIXELS = 120  # philox stream of the draw
 
 
 def baseline(
@@ -35,7 +39,6 @@ def baseline(
     scenes: Mapping[str, Scene],
     regions: Sequence[Region],
     classes: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
     predict_settings: Mapping[str, Any],
     out: str | Path,
     split: str = "test",
@@ -45,12 +48,9 @@ def baseline(
     """Fit on the training chips, predict the regions of `split`; write out/predictions and out/record.json.
 
     chips             the folder of `rvk chip`
-    settings          keyword-only parameters of `complete_settings`
-    predict_settings  those of predict.complete_settings
+    predict_settings  keyword-only parameters of predict.complete_settings
     The result depends on nothing but these and the data. Raises ValueError or FileNotFoundError.
     """
-    registry.check_parameters(complete_settings, settings, "baseline")
-    settings = complete_settings(**settings)
     predict_settings = dict(predict_settings)
     if task == "segmentation":
         # Windows need no overlap, since no pixel depends on another; speckle makes no areas worth a polygon, and
@@ -60,21 +60,8 @@ def baseline(
     opened = Chips.open(chips)
     if opened.task != task:
         raise ValueError(f"{chips}: these chips are for {opened.task}, not for {task}")
-    rows = opened.rows("train")
     opened.check_classes(len(classes))
-    began = time.perf_counter()
-    features, labels = SAMPLES[task](opened, rows, len(classes), settings)
-    read = time.perf_counter()
-    model = fit(features, labels, len(classes) + (task == "detection"), penalty=settings["penalty"])
-    fitted = time.perf_counter()
-    right = float((model.logits(features).argmax(1) == labels).mean())
-    LOG.info("baseline: %d samples, %d steps, %.1f s", len(labels), model.steps, fitted - began)
-
-    scorers = {"classification": _chip_scores, "segmentation": _pixel_scores, "detection": _component_boxes}
-
-    def score(images: np.ndarray) -> Any:
-        return scorers[task](model, images, predict_settings, settings)
-
+    model, learned = _learn(task, opened, len(classes))
     out = Path(out)
     about = {
         "dataset": dataset,
@@ -84,12 +71,12 @@ def baseline(
         "seed": 0,
         "device": "cpu",
         "threads": threads,
-        "settings": {"baseline": settings, "predict": predict_settings},
+        "settings": {"predict": predict_settings},
     }
     with atomic(out / "predictions") as folder:
         folder.mkdir()
         times, counts = predict.predict_scenes(
-            score,
+            functools.partial(SCORES[task], model),
             task=task,
             multiple=1,
             scenes=scenes,
@@ -111,31 +98,24 @@ def baseline(
             chips_per_s=counts["windows"] / max(sum(times["network"]), 1e-9),
             **about,
         )
-    record.write_record(
-        out / "record.json",
-        what="baseline",
-        validated=model.converged,
-        check="the solver converged",
-        result={"samples": len(labels), "steps": model.steps, "loss": model.loss, "training_accuracy": right},
-        times_s={"sample": [read - began], "fit": [fitted - read]},
-        **about,
-    )
+    record.write_record(out / "record.json", what="baseline", **learned, **about)
 
 
-def complete_settings(*, seed: int = 0, pixels: int = 50_000, penalty: float = 1e-4, least: int = 4) -> dict[str, Any]:
-    """The settings of the baseline, with defaults.
-
-    seed     of the sample of training pixels
-    pixels   how many of them
-    penalty  of the squared coefficients
-    least    detection: connected pixels below this number are noise and make no box
-    """
-    for key, value, lowest in (("seed", seed, 0), ("pixels", pixels, 1), ("least", least, 1)):
-        if type(value) is not int or value < lowest:
-            raise ValueError(f"baseline: {key} is {value!r}, expected a whole number of at least {lowest}")
-    if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or penalty < 0:
-        raise ValueError(f"baseline: penalty is {penalty!r}, expected a number of at least 0")
-    return {"seed": seed, "pixels": pixels, "penalty": float(penalty), "least": least}
+def _learn(task: str, chips: Chips, classes: int) -> tuple[Logistic, dict[str, Any]]:
+    """What the training chips teach, and what the record says of that."""
+    began = time.perf_counter()
+    features, labels = SAMPLES[task](chips, chips.rows("train"), classes)
+    read = time.perf_counter()
+    model = fit(features, labels, classes + (task == "detection"), penalty=PENALTY)
+    fitted = time.perf_counter()
+    LOG.info("baseline: %d samples, %d steps, %.1f s", len(labels), model.steps, fitted - began)
+    right = float((model.logits(features).argmax(1) == labels).mean())
+    return model, {
+        "validated": model.converged,
+        "check": "the solver converged",
+        "result": {"samples": len(labels), "steps": model.steps, "loss": model.loss, "training_accuracy": right},
+        "times_s": {"sample": [read - began], "fit": [fitted - read]},
+    }
 
 
 # --- logistic regression -------------------------------------------------------------------------------------------
@@ -208,16 +188,16 @@ def chip_features(images: np.ndarray) -> np.ndarray:
     return np.concatenate([values.mean(1), values.std(1)], 1)
 
 
-def _chip_sample(chips: Chips, rows: np.ndarray, classes: int, settings: Mapping) -> tuple[np.ndarray, np.ndarray]:
+def _chip_sample(chips: Chips, rows: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     features = np.concatenate(
         [chip_features(chips.images[part]) for part in np.array_split(rows, len(rows) // 256 + 1)]
     )
     return features, chips.labels[rows].astype(np.int64)
 
 
-def _places(chips: Chips, rows: np.ndarray, seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(chips: Chips, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`count` random pixels (chip, row, col) of the chips `rows`, sorted by chip so that a file is read in order."""
-    words = philox.bits(seed, 0, 0, _OP_PIXELS, 2 * count).astype(np.uint64)
+    words = philox.bits(SEED, 0, 0, _OP_PIXELS, 2 * count).astype(np.uint64)
     high, wide = chips.shape
     chip = rows[(words[0::2] * np.uint64(len(rows)) >> np.uint64(32)).astype(np.int64)]
     pixel = (words[1::2] * np.uint64(high * wide) >> np.uint64(32)).astype(np.int64)
@@ -225,19 +205,19 @@ def _places(chips: Chips, rows: np.ndarray, seed: int, count: int) -> tuple[np.n
     return chip[order], pixel[order] // wide, pixel[order] % wide
 
 
-def _pixel_sample(chips: Chips, rows: np.ndarray, classes: int, settings: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    chip, row, col = _places(chips, rows, settings["seed"], settings["pixels"])
+def _pixel_sample(chips: Chips, rows: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    chip, row, col = _places(chips, rows, PIXELS)
     labels = chips.labels[chip, row, col].astype(np.int64)
     known = labels != IGNORE
     return chips.images[chip[known], row[known], col[known]].astype(np.float64), labels[known]
 
 
-def _box_sample(chips: Chips, rows: np.ndarray, classes: int, settings: Mapping) -> tuple[np.ndarray, np.ndarray]:
+def _box_sample(chips: Chips, rows: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of the classes and of the background (the last class), as many of each where there are enough.
 
     Objects cover little of a scene: among pixels drawn evenly the background would always be the best guess.
     """
-    chip, row, col = _places(chips, rows, settings["seed"], 4 * settings["pixels"])
+    chip, row, col = _places(chips, rows, 4 * PIXELS)
     labels = np.full(len(chip), classes, np.int64)
     first = np.searchsorted(chip, rows)
     last = np.searchsorted(chip, rows, side="right")
@@ -247,7 +227,7 @@ def _box_sample(chips: Chips, rows: np.ndarray, classes: int, settings: Mapping)
             y, x = row[low:high] + 0.5, col[low:high] + 0.5  # a pixel belongs to a box that holds its centre
             inside = (y >= ymin) & (y < ymax) & (x >= xmin) & (x < xmax)
             labels[low:high][inside] = chips.box_class[box]
-    share = max(1, settings["pixels"] // (classes + 1))
+    share = max(1, PIXELS // (classes + 1))
     kept = np.concatenate([_spread(np.flatnonzero(labels == c), share) for c in range(classes + 1)])
     return chips.images[chip[kept], row[kept], col[kept]].astype(np.float64), labels[kept]
 
@@ -263,19 +243,20 @@ SAMPLES = {"classification": _chip_sample, "segmentation": _pixel_sample, "detec
 # --- predictions ---------------------------------------------------------------------------------------------------
 
 
-def _chip_scores(model: Logistic, images: np.ndarray, _: Mapping, __: Mapping) -> np.ndarray:
+def _chip_scores(model: Logistic, images: np.ndarray) -> np.ndarray:
     return model.probabilities(chip_features(images))
 
 
-def _pixel_scores(model: Logistic, images: np.ndarray, _: Mapping, __: Mapping) -> np.ndarray:
+def _pixel_scores(model: Logistic, images: np.ndarray) -> np.ndarray:
     return np.stack([model.probabilities(image) for image in images])
 
 
-def _component_boxes(
-    model: Logistic, images: np.ndarray, predict_settings: Mapping, settings: Mapping
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _component_boxes(model: Logistic, images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     classes = len(model.bias) - 1
-    return [boxes_of(model.probabilities(image), classes, settings["least"]) for image in images]
+    return [boxes_of(model.probabilities(image), classes, LEAST) for image in images]
+
+
+SCORES = {"classification": _chip_scores, "segmentation": _pixel_scores, "detection": _component_boxes}
 
 
 def boxes_of(scores: np.ndarray, classes: int, least: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

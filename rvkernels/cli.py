@@ -219,7 +219,6 @@ def baseline(a: Arguments) -> None:
         scenes=read_scenes(a.scenes),
         regions=read_regions(a.regions),
         classes=description["classes"],
-        settings={},
         predict_settings=a.settings["predict"],
         out=a.out,
         threads=a.threads,

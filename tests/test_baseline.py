@@ -8,8 +8,9 @@ import json
 import numpy as np
 import pytest
 
+from rvkernels import baseline as stage
 from rvkernels import raster
-from rvkernels.baseline import baseline, boxes_of, chip_features, complete_settings, fit
+from rvkernels.baseline import baseline, boxes_of, chip_features, fit
 from rvkernels.evaluate import evaluate
 from rvkernels.ops.tile import IDENTITY
 from rvkernels.predictions import Predictions
@@ -121,7 +122,12 @@ def test_boxes_of_connected_pixels():
 # --- whole runs
 
 
-def run(tmp_path, task, chips, scene, out="out", **settings):
+@pytest.fixture(autouse=True)
+def few_pixels(monkeypatch):
+    monkeypatch.setattr(stage, "PIXELS", 2000)
+
+
+def run(tmp_path, task, chips, scene, out="out"):
     region = Region(scene.id, 0, 0, scene.rows, scene.cols, "test")
     baseline(
         task=task,
@@ -129,7 +135,6 @@ def run(tmp_path, task, chips, scene, out="out", **settings):
         scenes={scene.id: scene},
         regions=[region],
         classes=CLASSES,
-        settings={"pixels": 2000, **settings},
         predict_settings={"size": 32},
         out=tmp_path / out,
         dataset="squares",
@@ -169,14 +174,15 @@ def test_segmentation_of_what_brightness_tells(tmp_path):
     assert len(predicted["times_s"]["network"]) == 1
 
 
-def test_the_same_twice_and_another_seed_another_sample(tmp_path):
+def test_the_same_twice_and_another_seed_another_sample(tmp_path, monkeypatch):
     image, shapes = scene_image()
     labels = np.random.default_rng(0).integers(0, 2, (16, 16, 16)).astype(np.uint8)
     chips = write_chips(tmp_path / "chips", cut(image, 16), ["train"] * 16, labels=labels)
     scene = make_scene(tmp_path, "s", image, shapes)
     scores = {}
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(tmp_path, "segmentation", chips, scene, out, seed=seed)
+        monkeypatch.setattr(stage, "SEED", seed)
+        run(tmp_path, "segmentation", chips, scene, out)
         scores[out] = (tmp_path / out / "predictions/s/labels.tif").read_bytes()
     assert scores["a"] == scores["b"] != scores["c"]
 
@@ -235,9 +241,4 @@ def test_bad_input(tmp_path):
     scene = make_scene(tmp_path, "s", image, shapes)
     with pytest.raises(ValueError, match="these chips are for classification, not for segmentation"):
         run(tmp_path, "segmentation", chips, scene)
-    with pytest.raises(ValueError, match=r"'pixel'.*Did you mean 'pixels'"):
-        run(tmp_path, "classification", chips, scene, pixel=3)
-    for setting in ({"pixels": 0}, {"seed": -1}, {"least": 0.5}, {"penalty": -1}):
-        with pytest.raises(ValueError, match=next(iter(setting))):
-            complete_settings(**setting)
     assert not (tmp_path / "out").exists()
