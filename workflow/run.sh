@@ -7,6 +7,7 @@ directory="$PWD"
 previous=""
 for argument in "$@"; do
   case "$previous" in --directory | -d) directory="$argument" ;; esac
+  case "$argument" in --directory=*) directory="${argument#*=}" ;; esac
   previous="$argument"
 done
 mkdir -p "$directory/.snakemake"
@@ -31,4 +32,4 @@ if compgen -G "$directory/.snakemake/locks/*" >/dev/null; then
   snakemake --snakefile "$root/workflow/Snakefile" "$@" --unlock --quiet all 9>&-
 fi
 # The lock belongs to this script alone: a job that outlives it must not keep it.
-snakemake --snakefile "$root/workflow/Snakefile" --rerun-incomplete "$@" 9>&-
+snakemake --snakefile "$root/workflow/Snakefile" "$@" 9>&-
