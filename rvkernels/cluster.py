@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import yaml
-
 from rvkernels import registry, schema
 
 # What a retry asks more of: as many times as it is attempts.
@@ -38,11 +36,7 @@ class Cluster:
             path = known[name]
         elif not path.is_file():
             raise FileNotFoundError(f"cluster: no file {name}; the path is relative to the working directory")
-        try:
-            table = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-        return cls(schema.validate(table, schema.find("cluster.schema.yaml"), str(path)), str(path))
+        return cls(schema.validate(schema.read(path), schema.find("cluster.schema.yaml"), str(path)), str(path))
 
     def check_rules(self, rules: Iterable[str]) -> None:
         """Raise ValueError, one line, when the table has a row for a rule that is none of `rules`."""

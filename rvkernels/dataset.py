@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from rvkernels import registry, schema
 
@@ -58,13 +57,7 @@ def _read(path: Path) -> dict:
     if not path.is_file():
         known = [p.stem for p in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
         raise FileNotFoundError(f"{path}: no such description; {registry.suggest(path.stem, known)}")
-    try:
-        value = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected keys and values, got {type(value).__name__}")
-    return value
+    return schema.read(path)
 
 
 def class_names(description: dict) -> list[str]:

@@ -6,8 +6,6 @@ order. It gets its final name only after its checksum matched; what a killed dow
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -16,7 +14,6 @@ import time
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -24,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from rvkernels import dataset, labels, registry
-from rvkernels.files import atomic, read_json, write_json
+from rvkernels.files import atomic, locked, read_json, write_json
 from rvkernels.progress import Progress
 from rvkernels.scene import Scene, write_scenes
 
@@ -125,9 +122,8 @@ def obtain(entry: dict, folder: Path, mirror: str | Path | None = None, *, get: 
     Raises ValueError when bytes do not match the checksum or an archive is corrupt, FileNotFoundError when the file
     is in none of the places. Safe to call from several processes at once: the second waits for the first.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / entry["name"]
-    with _locked(target):
+    with locked(folder / f".{target.name}.lock"):
         if _stamped(target, entry):
             return target
         if target.exists():
@@ -227,13 +223,6 @@ def check_archive(path: Path, shown: str | None = None) -> str:
     for name, digest in sorted(lines):
         content.update(digest + b"  " + name + b"\n")
     return content.hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    with (target.parent / f".{target.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _stamp_path(target: Path) -> Path:

@@ -22,15 +22,13 @@ from rvkernels.registry import suggest
 # The closed set of keys. "machine", "software" and "environment" are filled in by write_record.
 REQUIRED = ("what", "validated")
 KEYS = {
-    "what": "the stage or the kernel: train, predict, bench-train, ...",
+    "what": "the stage: train, predict, bench-train, ...",
     "validated": "true when the check of this result passed; a figure is drawn only from such records",
     "check": "what was checked and what came out",
     "dataset": "name of the dataset description",
     "task": "classification, segmentation or detection",
     "model": "name of the model",
     "framework": "name of the framework",
-    "kernel": "reference, cpp or cuda",
-    "case": "the input of a kernel timing",
     "seed": "the seed of the run",
     "device": "cpu or cuda",
     "threads": "threads the stage was given",

@@ -23,6 +23,17 @@ def find(name: str) -> Path:
     raise FileNotFoundError(f"{name} is neither in {' nor in '.join(map(str, FOLDERS))}; install rvkernels again")
 
 
+def read(path: str | Path) -> dict:
+    """The keys and values of a YAML file. Raises ValueError, one line naming the file, when it holds something else."""
+    try:
+        value = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected keys and values, got {type(value).__name__}")
+    return value
+
+
 def validate(value: dict, schema_file: str | Path, where: str) -> dict:
     """A copy of `value` with the schema's defaults filled in at every level.
 

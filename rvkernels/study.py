@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rvkernels import (
     bench_train,
     chip,
@@ -326,13 +324,7 @@ def load(path: str) -> dict:
     """The study file's contents."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such study file")
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: expected keys and values, got {type(config).__name__}")
-    return config
+    return schema.read(path)
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from osgeo import gdal, gdal_array, ogr, osr
 
-from rvkernels.files import atomic
+from rvkernels.files import atomic, locked
 from rvkernels.progress import LOG, Progress
 
 VERSION = 1  # of the drawing: raise it when the picture changes, so that an old one is drawn again
@@ -53,9 +52,7 @@ class Scene:
         if self._given is not None:
             return self._given
         folder = self._cache / f"scene-{self._size}-v{VERSION}"
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with open(self._cache / ".lock", "w") as lock:  # against another process that draws it, too
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._cache / ".lock"):  # against another process that draws it, too
             if not folder.is_dir():
                 draw(folder, self._size)
         return folder

@@ -13,13 +13,10 @@ without overlap, and the footprints of cars and buildings of which at least half
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -30,7 +27,7 @@ from rvkernels.datasets._towns.city import CITIES
 from rvkernels.datasets._towns.cover import area_of_interest, land_cover, visible_objects
 from rvkernels.datasets._towns.layout import plan_scene
 from rvkernels.datasets._towns.paint import expose, paint
-from rvkernels.files import read_json, write_json
+from rvkernels.files import locked, read_json, write_json
 from rvkernels.scene import Scene
 
 VERSION = 1  # of the drawing: raise it when the pictures change, so that old ones are drawn again
@@ -182,18 +179,9 @@ def _scene(folder: Path, name: str, size: int, dtype: str, split: str | None, ob
     )
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Let one process at a time draw a scene; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f".{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _draw_scene(folder: Path, name: str, seed: int, size: int, dtype: str) -> None:
     """Draw, write and record one scene, unless another process has done so meanwhile."""
-    with _locked(folder, name):
+    with locked(folder / f".{name}.lock"):
         if _is_drawn(folder, name, seed, size, dtype):
             return
         record = folder / f"{name}.json"
