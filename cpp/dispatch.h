@@ -30,7 +30,7 @@
 
 namespace rvk {
 
-// v3 and v4 are of the levels of the x86-64 psABI what loops gain from; vbmi is v4 with the byte instructions of Ice Lake and Zen 4.
+// v3 and v4: of the levels of the x86-64 psABI, what loops gain from. vbmi: v4 and the byte instructions of Zen 4.
 enum class Isa { baseline, v3, v4, vbmi };
 
 // The widest level of this CPU, or the one that the environment variable RVK_ISA names if that is lower. Read once.

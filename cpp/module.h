@@ -38,7 +38,7 @@ inline py::dtype dtype_of(const py::object& object, const char* name) {
   return py::reinterpret_borrow<py::array>(object).dtype();
 }
 
-// The object as a C-contiguous array of `dtype` with `ndim` axes, or a ValueError that names the argument. Never copies.
+// The object as a C-contiguous array of `dtype` with `ndim` axes, or a ValueError naming the argument. Never copies.
 inline py::array checked(const py::object& object, const char* name, const py::dtype& dtype, int ndim,
                          bool writeable = false) {
   const py::dtype got = dtype_of(object, name);
