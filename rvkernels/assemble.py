@@ -226,10 +226,9 @@ class _FindStrips(_Finder):
         place, self.block = self.regions[region], self.blocks[region]
         down, size = self.windows.rows[region], self.settings["size"]
         first, last = _reaching(self.windows, self.block)
-        # Where the region goes on beyond these windows, the canvas has a row more than they reach: they are cropped
-        # there, as they are anywhere but at the region's own edge.
-        self.origin = down[first] - 1 if first else 0
-        end = place.rows if last == len(down) else down[last - 1] + size + 1
+        # The windows at its edges are not cropped there; but what is cropped of them elsewhere lies outside the block.
+        self.origin = down[first]
+        end = min(down[last - 1] + size, place.rows)
         self.missing: list[tuple[int, int, np.ndarray]] = []  # first row, col and mask of windows that lack data
         options = {k: self.settings[k] for k in ("size", "window", "crop")}
         self.stream = BlendStream(

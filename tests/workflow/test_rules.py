@@ -211,6 +211,32 @@ def test_a_dry_run_for_a_cluster_tells_what_each_job_asks_for(tmp_path):
     assert "no rule 'trian'" in done.stdout + done.stderr
 
 
+@pytest.mark.study
+def test_parts_ask_a_cluster_for_what_their_stage_asks(tmp_path):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    rules = yaml.safe_load((ROOT / "config/clusters/slurm.yaml").read_text())["rules"]
+    study = tmp_path / "study.yaml"
+    parts = "device: cuda\nparts: { chip: 2, predict: 3, evaluate: 2 }"
+    study.write_text(f"{(ROOT / 'config/smoke.yaml').read_text()}\n{parts}\n")
+    profile = ("--profile", "workflow/profiles/slurm", "--configfile", study, "--directory", tmp_path)
+    plan = snakemake("--dry-run", *profile).stdout
+    asked: dict[str, set] = {}
+    for rule, resources in re.findall(r"^ *rule (\w+):\n(?: +.*\n)*? +resources: (.*)$", plan, re.M):
+        named = dict(part.split("=") for part in resources.split(", "))
+        asked.setdefault(rule, set()).add((named.get("mem_mb"), named.get("gpu")))
+    for stage, gather, gpu in (
+        ("chip", "gather_chips", None),
+        ("predict", "gather_predictions", "1"),
+        ("evaluate", "gather_evaluation", None),
+    ):
+        assert asked[f"{stage}_part"] == {(str(rules[stage]["mem_mb"]), gpu)}
+        assert asked[gather] == {(str(rules[stage]["mem_mb"]), None)}
+    # Parts are there to run on several nodes: none shares a job with another.
+    groups = re.findall(r"^\[.*\] Group job .*\n(?:(?!\[).*\n)*", plan, re.M)
+    assert max(group.count("rule evaluate_part:") for group in groups) == 1
+    assert not any(f"rule {stage}_part:" in group for group in groups for stage in ("chip", "predict"))
+
+
 def test_the_rules_have_no_retries_of_their_own():
     # The snakemake inside a SLURM job would repeat the rule in the same allocation.
     assert "retries:" not in "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))

@@ -45,6 +45,8 @@ if STUDY.parts["chip"] > 1:
             f"{RESULTS}/logs/{{experiment}}/gather_chips.log",
         conda:
             "../../envs/base.yaml"
+        resources:
+            **asks("chip"),
         params:
             settings=settings("chip"),
         shell:

@@ -35,6 +35,8 @@ if STUDY.parts["evaluate"] > 1:
             metrics=temp(COUNTED),
         log:
             f"{RESULTS}/logs/{{experiment}}/evaluate/{{run}}/{{scatteritem}}.log",
+        group:
+            "evaluate_part"
         params:
             part=part,
 
@@ -48,8 +50,12 @@ if STUDY.parts["evaluate"] > 1:
             metrics=f"{RESULTS}/runs/{{experiment}}/{{run}}/eval.json",
         log:
             f"{RESULTS}/logs/{{experiment}}/gather_evaluation/{{run}}.log",
+        group:
+            "evaluate"
         conda:
             "../../envs/base.yaml"
+        resources:
+            **asks("evaluate"),
         params:
             settings=settings("evaluate", "chip"),
         shell:

@@ -54,6 +54,8 @@ if STUDY.parts["predict"] > 1:
         conda:
             "../../envs/base.yaml"
         threads: STUDY.threads
+        resources:
+            **asks("predict"),
         params:
             settings=settings("predict"),
         shell:
