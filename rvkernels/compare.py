@@ -7,7 +7,6 @@ A training's folder may hold control/, the same training with another number of 
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import math
@@ -18,10 +17,12 @@ from pathlib import Path
 import pandas as pd
 
 from rvkernels.checkpoint import read_meta
-from rvkernels.divergence import CONTROL_FACTOR, FIRST_BOUND, divergence, read_losses
+from rvkernels.divergence import CONTROL_FACTOR, FIRST_BOUND, divergence
 from rvkernels.files import atomic, read_json, write_json
 from rvkernels.interval import Interval, differences, paired, paired_ratio, t_interval, tost
+from rvkernels.runs import Epoch, read_log, read_steps
 
+Runs = dict[tuple, tuple[Path, dict]]  # values of KEYS -> a run's folder and record
 BASELINE = "baseline"
 KEYS = ["experiment", "dataset", "task", "model", "framework", "seed"]
 GROUP = KEYS[:-1]
@@ -93,17 +94,20 @@ def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> Non
     """
     runs, out = Path(runs), Path(out)
     tables: dict[str, list[dict]] = {name: [] for name in HEADS}
-    rows, folders = [], {}
+    rows, found = [], {}
     names: list[dict[str, None]] = [{}, {}, {}]  # of metrics, results and times, each in a group of columns
     for folder in run_folders(runs, study):
-        key, evaluation = _key(runs, folder), _read(folder / "eval.json")
-        log = [] if key["model"] == BASELINE else _log(folder)
-        groups = [evaluation["summary"]["overall"], *_measured(folder)]
+        record, predicted, evaluation = (
+            _read(folder / name) for name in ("record.json", "predictions/record.json", "eval.json")
+        )
+        key = _key(runs, folder, record)
+        log = [] if key["model"] == BASELINE else read_log(folder)
+        groups = [evaluation["summary"]["overall"], *_measured(record, predicted)]
         for known, group in zip(names, groups):
             known.update(dict.fromkeys(group))
         primary, target = {"primary": evaluation["primary"]}, _target(key, log, study)
-        rows.append(_row(key, primary, target, *groups, _last(runs, folder)))
-        folders[tuple(key.values())] = folder
+        rows.append(_row(key, primary, target, *groups, _last(runs, folder, record, predicted)))
+        found[tuple(key.values())] = folder, record
         tables["classes"] += _classes(key, evaluation)
         tables["epochs"] += _epochs(key, log)
     metrics, results, times = (sorted(group) for group in names)
@@ -114,8 +118,8 @@ def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> Non
     tables["margins"] = _margins(rows, metrics)
     tables["targets"] = _targets(rows, study)
     tables["frameworks"] = _pairs(rows, order, quantities, margins)
-    tables["divergence"] = _divergences(rows, folders, order)
-    tables["equal"] = _equal(rows, folders, order)
+    tables["divergence"] = _divergences(rows, found, order)
+    tables["equal"] = _equal(rows, found, order)
     _write(out / "runs.csv", rows, [*KEYS, "primary", *metrics, *TARGET, *results, *COST, *times, *LAST])
     for name, head in HEADS.items():
         _write(out / f"{name}.csv", tables[name], head)
@@ -152,8 +156,7 @@ def _belongs(parts: tuple[str, ...], study: dict) -> bool:
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-def _key(runs: Path, folder: Path) -> dict:
-    record = _read(folder / "record.json")
+def _key(runs: Path, folder: Path, record: dict) -> dict:
     experiment, model, framework, seed = folder.relative_to(runs).parts
     for name in ("dataset", "task"):
         if name not in record:
@@ -178,9 +181,8 @@ def _row(*groups: dict) -> dict:
     return row
 
 
-def _measured(folder: Path) -> tuple[dict, dict]:
+def _measured(record: dict, predicted: dict) -> tuple[dict, dict]:
     """Numbers of the record's result, and the summed times of training and prediction."""
-    record, predicted = _read(folder / "record.json"), _read(folder / "predictions" / "record.json")
     times = {
         f"{prefix}{name}_s": math.fsum(seconds)
         for prefix, source in (("", record), ("predict_", predicted))
@@ -189,8 +191,7 @@ def _measured(folder: Path) -> tuple[dict, dict]:
     return {name: value for name, value in record.get("result", {}).items() if _is_number(value)}, times
 
 
-def _last(runs: Path, folder: Path) -> dict:
-    record, predicted = _read(folder / "record.json"), _read(folder / "predictions" / "record.json")
+def _last(runs: Path, folder: Path, record: dict, predicted: dict) -> dict:
     return {
         "chips_per_s": record.get("chips_per_s"),
         "predict_chips_per_s": predicted.get("chips_per_s"),
@@ -210,19 +211,7 @@ def _read(path: Path) -> dict:
     return read_json(path)
 
 
-def _log(folder: Path) -> list[dict[str, float]]:
-    """The numbers of log.csv, a dict per epoch."""
-    path = folder / "log.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; this run is not finished")
-    with path.open(newline="") as lines:
-        return [
-            {name: float(value) for name, value in line.items() if _is_number_text(value)}
-            for line in csv.DictReader(lines)
-        ]
-
-
-def _target(key: dict, log: list[dict[str, float]], study: dict | None) -> dict:
+def _target(key: dict, log: list[Epoch], study: dict | None) -> dict:
     experiment = (study or {"experiments": {}})["experiments"].get(key["experiment"], {})
     target = experiment.get("target")
     if target is None or key["model"] == BASELINE:
@@ -231,12 +220,13 @@ def _target(key: dict, log: list[dict[str, float]], study: dict | None) -> dict:
     return {"target": target, "reached": seconds is not None, "time_to_target_s": seconds}
 
 
-def time_to_target(log: list[dict[str, float]], column: str, target: float) -> float | None:
+def time_to_target(log: list[Epoch], column: str, target: float) -> float | None:
     """Seconds of training, validation apart, until the end of the first epoch with `column` >= target; None: never."""
     seconds = 0.0
     for line in log:
         seconds += line["train_seconds"]
-        if line.get(column, -math.inf) >= target:
+        value = line.get(column)
+        if value is not None and value >= target:
             return seconds
     return None
 
@@ -255,25 +245,17 @@ def _classes(key: dict, evaluation: dict) -> list[dict]:
     return rows
 
 
-def _epochs(key: dict, log: list[dict[str, float]]) -> list[dict]:
+def _epochs(key: dict, log: list[Epoch]) -> list[dict]:
     return [
         {**key, "epoch": int(line["epoch"]), "quantity": name, "value": value}
         for line in log
         for name, value in line.items()
-        if name != "epoch"
+        if name != "epoch" and value is not None
     ]
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_number_text(text: str | None) -> bool:
-    try:
-        float(text or "no number")
-    except ValueError:
-        return False
-    return True
 
 
 # --- over seeds ------------------------------------------------------------------------------------------------------
@@ -405,23 +387,23 @@ def _pairs(rows: list[dict], order: list[str], quantities: list[str], margins: d
     return pairs
 
 
-def _divergences(rows: list[dict], folders: dict[tuple, Path], order: list[str]) -> list[dict]:
+def _divergences(rows: list[dict], runs: Runs, order: list[str]) -> list[dict]:
     found = []
     for _, frameworks in _by_framework(rows, order):
         reference, *others = frameworks
-        if any(row["weight_identical"] is False for runs in frameworks.values() for row in runs):
+        if any(row["weight_identical"] is False for members in frameworks.values() for row in members):
             continue
         for first in frameworks[reference]:
-            folder = folders[tuple(first[k] for k in KEYS)]
-            losses = read_losses(folder)
+            folder, _ = _of(runs, first)
+            losses = read_steps(folder)["loss"]
             scale = None
             if (folder / "control" / "record.json").is_file():
                 control = _read(folder / "control" / "record.json")
-                row = _divergence_row(first, first, control["threads"], read_losses(folder / "control"), losses)
+                row = _divergence_row(first, first, control["threads"], read_steps(folder / "control")["loss"], losses)
                 scale = row["first_200"]
                 found.append({**row, "control": True})
             for row in [r for name in others for r in frameworks[name] if r["seed"] == first["seed"]]:
-                theirs = read_losses(folders[tuple(row[k] for k in KEYS)])
+                theirs = read_steps(_of(runs, row)[0])["loss"]
                 drift = _divergence_row(row, first, row["threads"], theirs, losses)
                 drift["within_first_20"] = drift["first_20"] <= FIRST_BOUND
                 if scale:  # a control that differs in nothing has no scale
@@ -445,26 +427,28 @@ def _divergence_row(run: dict, first: dict, threads: int, losses: object, refere
     }
 
 
-def _equal(rows: list[dict], folders: dict[tuple, Path], order: list[str]) -> list[dict]:
+def _equal(rows: list[dict], runs: Runs, order: list[str]) -> list[dict]:
     found = []
     for key, frameworks in _by_framework(rows, order):
-        held = {
-            name: {row["seed"]: _held(folders[tuple(row[k] for k in KEYS)]) for row in members}
-            for name, members in frameworks.items()
-        }
-        seeds = sorted(set.intersection(*(set(runs) for runs in held.values())))
+        held = {name: {row["seed"]: _held(*_of(runs, row)) for row in members} for name, members in frameworks.items()}
+        seeds = sorted(set.intersection(*(set(by_seed) for by_seed in held.values())))
         first = next(iter(held.values()))
         for what in first[seeds[0]] if seeds else ():
-            other = [s for s in seeds if len({runs[s][what] for runs in held.values()}) > 1]
-            values = [f"{name}: {runs[other[0]][what]}" for name, runs in held.items()] if other else []
+            other = [s for s in seeds if len({by_seed[s][what] for by_seed in held.values()}) > 1]
+            values = [f"{name}: {by_seed[other[0]][what]}" for name, by_seed in held.items()] if other else []
             where = {"experiment": key["experiment"], "model": key["model"], "what": what}
             found.append({**where, "equal": not other, "values": "; ".join(values)})
     return found
 
 
-def _held(folder: Path) -> dict[str, str]:
+def _of(runs: Runs, row: dict) -> tuple[Path, dict]:
+    """The folder and the record of a row of runs.csv."""
+    return runs[tuple(row[k] for k in KEYS)]
+
+
+def _held(folder: Path, record: dict) -> dict[str, str]:
     """What a comparison of frameworks has to hold equal, as texts: digests and settings that the training kept."""
-    record, identity = _read(folder / "record.json"), read_meta(folder / "best.npz")["identity"]
+    identity = read_meta(folder / "best.npz")["identity"]
     settings = dict(identity["settings"])
     precision, compiled = settings.pop("precision"), settings.pop("compile")
     parts = {

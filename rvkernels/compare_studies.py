@@ -18,7 +18,7 @@ import pandas as pd
 from rvkernels.checkpoint import read_meta
 from rvkernels.compare import BASELINE, COST, GROUP, MEASURED, TARGET, metric_columns
 from rvkernels.files import atomic, read_json, write_json
-from rvkernels.interval import Interval, paired, paired_ratio, welch, welch_ratio
+from rvkernels.interval import Interval, paired, paired_ratio, ratio_bound, welch, welch_ratio
 
 ABSENT = "—"
 # Costs that text and Markdown show; CSV and JSON have every column of seconds, chips per second and MiB.
@@ -384,19 +384,13 @@ def _short(text: str) -> str:
 def _row(row: tuple, change: str, value: str) -> list[str]:
     interval = ""
     if row.outside is not None:
-        low, high = (_bound(bound, row.measure, change) for bound in (row.low, row.high))
+        write = ratio_bound if row.measure == "ratio" else format
+        low, high = write(row.low, change), write(row.high, change)
         interval = f"{low} to {high}{' *' if row.outside else ''}"
     return [
         *(row.experiment, row.model, row.framework, row.quantity, f"{row.a:{value}}", f"{row.b:{value}}"),
         *(f"{row.estimate:{change}}", interval, row.method),
     ]
-
-
-def _bound(bound: float, measure: str, change: str) -> str:
-    """Of a ratio, one that few seeds push beyond 0.01 or 100 is only said to be there."""
-    if measure == "ratio" and not 0.01 <= bound <= 100:
-        return "below 0.01" if bound < 1 else "above 100"
-    return f"{bound:{change}}"
 
 
 def _head(difference: Difference) -> list[str]:

@@ -7,7 +7,6 @@ difference. The scale of that is the control: the same framework trained again w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -30,15 +29,6 @@ class Divergence:
     first: float
     long: float
     end: float
-
-
-def read_losses(run: str | Path) -> np.ndarray:
-    """Loss of every step of a run folder, (steps,) float64. FileNotFoundError when it is not finished."""
-    path = Path(run) / "steps.npz"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; this run is not finished")
-    with np.load(path) as steps:
-        return steps["loss"]
 
 
 def relative_difference(losses: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ import numpy as np
 import shapely
 
 from rvkernels import labels, metrics, registry
-from rvkernels.files import atomic, write_json
+from rvkernels.files import atomic, to_json, write_json
 from rvkernels.metrics import ClassCounts, Detected, divide
 from rvkernels.ops import tile
 from rvkernels.ops.confusion import confusion
@@ -123,7 +123,7 @@ def _write(out: str | Path, judge: _Judge, counts: Mapping[str, np.ndarray]) -> 
     made = judge.made
     primary = registry.load("tasks", made.task).PRIMARY
     about = {"task": made.task, "split": made.split, "primary": primary}
-    write_json(out, metrics.to_json({**about, **judge.result(counts)}))
+    write_json(out, to_json({**about, **judge.result(counts)}))
 
 
 # --- items in Raster Vision's form ---------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def matrix_items(matrix: np.ndarray, names: Sequence[str], number: type) -> list
 
 
 def detection_items(counts: ClassCounts, precision: Mapping[str, np.ndarray], names: Sequence[str]) -> list[dict]:
-    """Items of detection counts and average precisions (metrics.average_precision)."""
+    """Items of detection counts and average precisions (metrics.detection_curves)."""
     items = []
     for c, name in enumerate(names):
         item = _item(counts, c, name, float)
@@ -404,8 +404,7 @@ class _Classification(_Judge):
             if part.stop - part.start > 1
         }
         result = _matrix_result(metrics.score_matrix(scores, truth), matrices, made.classes, int)
-        result["summary"]["overall"] = metrics.classification_summary(scores, truth)
-        result["calibration"] = metrics.calibration(scores, truth)[1]
+        result["summary"]["overall"]["ece"], result["calibration"] = metrics.calibration(scores, truth)
         result["curves"] = _curves(metrics.score_curves(scores, truth), made.classes)
         predicted = scores.argmax(1)
         wrong = np.flatnonzero(predicted != truth)
@@ -445,7 +444,7 @@ class _Detection(_Judge):
             found = [detected_in(region, features, area, boxes, box_class, scores, how.min_area) for region in regions]
             images += found
             grids += [_box_errors(region, image.above(show)) for region, image in zip(regions, found)]
-            told.append(json.dumps(metrics.to_json(_boxes_result(found, made.classes, show)[:2])))
+            told.append(json.dumps(to_json(_boxes_result(found, made.classes, show)[:2])))
         return {**_packed(images), **_flat(grids, _ERRORS), "told": np.array(told, np.str_)}
 
     def result(self, counts: Mapping[str, np.ndarray]) -> dict:

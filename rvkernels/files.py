@@ -6,11 +6,14 @@ import contextlib
 import fcntl
 import glob
 import json
+import math
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -56,6 +59,17 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused: JSON has no such number."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def to_json(value: object) -> object:
+    """`value` with NumPy's numbers and arrays as Python's, and numbers that are not finite as None: JSON has none."""
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return to_json(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | os.PathLike) -> object:

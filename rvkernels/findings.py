@@ -15,6 +15,7 @@ from rvkernels.compare import BASELINE
 from rvkernels.divergence import CONTROL_FACTOR, FIRST, FIRST_BOUND, LONG
 from rvkernels.facts import networks
 from rvkernels.figures import metric_name, scientific, three_digits
+from rvkernels.interval import ratio_bound
 from rvkernels.results import Results
 
 Cell = tuple[str, object]  # text, and what it is sorted by
@@ -93,12 +94,10 @@ def span(mean: float, low: float, high: float, digits: int = 3, sign: bool = Fal
 
 
 def ratio_span(mean: float, low: float, high: float) -> Cell:
-    """A ratio with its interval; bounds that few seeds push beyond 0.01 or 100 are only said to be there."""
+    """A ratio with its interval."""
     if pd.isna(mean) or pd.isna(low) or pd.isna(high):
         return span(mean, low, high, digits=2)
-    lowest = f"{low:.2f}" if low >= 0.01 else "below 0.01"
-    highest = f"{high:.2f}" if high <= 100 else "above 100"
-    return (f"{mean:.2f} ({lowest} to {highest})", mean)
+    return (f"{mean:.2f} ({ratio_bound(low, '.2f')} to {ratio_bound(high, '.2f')})", mean)
 
 
 def listing(items: Iterable[str]) -> str:

@@ -42,6 +42,18 @@ def t_interval(values: Iterable[float], level: float = 0.95) -> Interval:
     return Interval(mean, std, mean - half, mean + half, len(kept))
 
 
+def geometric_interval(values: Iterable[float], level: float = 0.95) -> Interval:
+    """Geometric mean with its interval, that of the logarithms; `std` is theirs. ValueError for one not above 0."""
+    return _exp(t_interval([_log(value) for value in values], level))
+
+
+def ratio_bound(bound: float, form: str) -> str:
+    """An end of a ratio's interval; one that few seeds push beyond 0.01 or 100 is only said to be there."""
+    if 0.01 <= bound <= 100:
+        return format(bound, form)
+    return "below 0.01" if bound < 1 else "above 100"
+
+
 def differences(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> list[float]:
     """a[k] - b[k] over the keys (seeds) that both have.
 

@@ -6,7 +6,6 @@ Snakemake's log, and how far a training is from its status.json and log.csv (rvk
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import statistics
@@ -21,6 +20,7 @@ from rvkernels import workflow_log
 from rvkernels.files import read_json
 from rvkernels.progress import birth, boot
 from rvkernels.record import output_of
+from rvkernels.runs import Epoch, read_log
 from rvkernels.study import Study, load
 from rvkernels.workflow_log import Job, WorkflowLog
 
@@ -263,7 +263,7 @@ class Watcher:
         folder = self.folder / "runs" / experiment / model / framework / str(seed)
         settings = self.study.experiments[experiment]["train"]
         metric = settings["metric"]
-        rows = _rows(folder / "log.csv")
+        rows = _rows(folder)
         curve = [(int(row["epoch"]), row.get("train_loss"), row.get(f"val_{metric}")) for row in rows]
         values = [value for _, _, value in curve if value is not None]
         last = rows[-1] if rows else {}
@@ -305,7 +305,7 @@ class Watcher:
         timed = [wildcards for rule, wildcards, _ in took if rule == "train"]
         for t in trainings:
             if t.state == "done" and _wildcards(t) not in timed:
-                rows = _rows(self.folder / "runs" / t.experiment / t.model / t.framework / str(t.seed) / "log.csv")
+                rows = _rows(self.folder / "runs" / t.experiment / t.model / t.framework / str(t.seed))
                 took.append(("train", _wildcards(t), sum(row["train_seconds"] + row["val_seconds"] for row in rows)))
         left: list[tuple[str, float | None]] = []
         known = {tuple(sorted(_wildcards(t).items())): t.left_s for t in trainings if t.state == "running"}
@@ -379,7 +379,7 @@ def _like(rule: str, wildcards: dict[str, str], took: list[tuple[str, dict[str, 
     return None
 
 
-def _training_left(status: dict, rows: list[dict[str, float]]) -> float | None:
+def _training_left(status: dict, rows: list[Epoch]) -> float | None:
     """Seconds that the steps and validations take that are left; early stopping and timing at the end apart."""
     rate = status.get("steps_per_s")
     if rate is None and rows:
@@ -390,19 +390,18 @@ def _training_left(status: dict, rows: list[dict[str, float]]) -> float | None:
     return (status["steps"] - status["step"]) / rate + (status["epochs"] - len(rows)) * validation
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
-    """Numbers of a log.csv, a dict per epoch; [] when there is none yet."""
+def _rows(run: Path) -> list[Epoch]:
+    """The epochs of a training; [] when there is none yet."""
     try:
-        return _parsed(path, path.stat().st_mtime_ns)
+        return _read(run, (run / "log.csv").stat().st_mtime_ns)
     except FileNotFoundError:
         return []
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(path: Path, changed: int) -> list[dict[str, float]]:
-    """`changed` is the file's time: one that has not moved is not read again."""
-    with path.open(newline="") as lines:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
+def _read(run: Path, changed: int) -> list[Epoch]:
+    """`changed` is the time of its log: one that has not moved is not read again."""
+    return read_log(run)
 
 
 def _status(path: Path) -> dict | None:

@@ -15,13 +15,13 @@ import csv
 import datetime
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
 from rvkernels import registry
 from rvkernels.checkpoint import read_checkpoint, read_meta
 from rvkernels.files import atomic
+from rvkernels.runs import Epoch, read_log, read_steps
 
 # Column of steps.npz -> its tag.
 STEP_TAGS = {
@@ -32,7 +32,7 @@ STEP_TAGS = {
     "wait_seconds": "seconds/wait",
 }
 Steps = dict[str, np.ndarray]
-Epochs = list[dict[str, Optional[float]]]
+Epochs = list[Epoch]
 # Writes one training into a folder: that folder, the training's, its steps and its epochs.
 Writer = Callable[[Path, Path, Steps, Epochs], None]
 
@@ -52,20 +52,14 @@ def write_logs(results: str | Path, to: str, out: str | Path) -> int:
     for folder in folders:
         with atomic(Path(out) / folder.relative_to(runs)) as temporary:
             temporary.mkdir(parents=True)
-            write(temporary, folder, _steps(folder), _epochs(folder))
+            write(temporary, folder, _steps(folder), read_log(folder))
     return len(folders)
-
-
-def _epochs(run: Path) -> Epochs:
-    with (run / "log.csv").open(newline="") as lines:
-        return [{name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(lines)]
 
 
 def _steps(run: Path) -> Steps:
     """The columns of rvkernels.train.STEP_COLUMNS; none before the first checkpoint."""
     if (run / "steps.npz").is_file():
-        with np.load(run / "steps.npz") as steps:
-            return {name: steps[name] for name in steps.files}
+        return read_steps(run)
     return read_checkpoint(run / "last.npz").steps if (run / "last.npz").is_file() else {}
 
 

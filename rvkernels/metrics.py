@@ -1,7 +1,7 @@
 """Every metric, in one place: formulas on counts, scores and boxes; no files, no frameworks.
 
-Divisions by zero give NaN, which means "undefined" and becomes null in JSON (`to_json`). A class that occurs neither
-in the truth nor among the predictions has undefined IoU and F1 and counts in no mean over classes.
+Divisions by zero give NaN, which means "undefined" and becomes null in JSON (rvkernels.files.to_json). A class that
+occurs neither in the truth nor among the predictions has undefined IoU and F1 and counts in no mean over classes.
 """
 
 from __future__ import annotations
@@ -30,21 +30,6 @@ def mean_defined(values: np.ndarray) -> float:
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else float("nan")
-
-
-def to_json(value: object) -> object:
-    """`value` with NumPy numbers and arrays as Python's, and NaN as None (JSON has no NaN)."""
-    if isinstance(value, dict):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return to_json(value.tolist())
-    if isinstance(value, np.generic):
-        return to_json(value.item())
-    if isinstance(value, float) and np.isnan(value):
-        return None
-    return value
 
 
 # --- counts --------------------------------------------------------------------------------------------------------
@@ -165,16 +150,6 @@ def calibration(scores: np.ndarray, truth: np.ndarray, bins: int = 15) -> tuple[
     return error, table
 
 
-def classification_summary(scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """accuracy, kappa, miou, macro_f1 and ece of class probabilities (n, classes) against class ids (n,).
-
-    The predicted class is the most probable one; ties go to the lowest class id.
-    """
-    scores, truth = np.asarray(scores), np.asarray(truth, np.int64)
-    error, _ = calibration(scores, truth)
-    return {**matrix_summary(score_matrix(scores, truth)), "ece": error}
-
-
 def score_matrix(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Confusion matrix int64 (classes, classes), rows = truth, of probabilities (n, classes) and class ids (n,)."""
     classes = scores.shape[1]
@@ -262,10 +237,10 @@ class Detected:
         return replace(self, boxes=self.boxes[kept], box_class=self.box_class[kept], scores=self.scores[kept])
 
 
-def match(image: Detected, threshold: float = 0.5) -> np.ndarray:
+def match(image: Detected) -> np.ndarray:
     """Which truth box each detection finds: int64 (m,), -1 = none, -2 = none, but it lies in an ignored box.
 
-    A pair may match when the classes are equal and IoU >= threshold; a box is in at most one pair. Detections choose in
+    A pair may match when the classes are equal and IoU >= 0.5; a box is in at most one pair. Detections choose in
     order of score (ties: lowest index), the largest IoU first. When all boxes a detection could take are taken, earlier
     ones move to another box they may match, if that frees one (augmenting paths), so as many boxes are found as any
     one-to-one assignment can find, and a higher score never loses its match to a lower one.
@@ -275,7 +250,7 @@ def match(image: Detected, threshold: float = 0.5) -> np.ndarray:
         mine = np.flatnonzero(image.box_class == cls)
         mine = mine[np.argsort(-image.scores[mine], kind="stable")]
         wanted = np.flatnonzero((image.truth_class == cls) & ~image.ignored)
-        found = _assign(_candidates(image.boxes[mine], image.truth[wanted], threshold), len(wanted))
+        found = _assign(_candidates(image.boxes[mine], image.truth[wanted]), len(wanted))
         matched[mine[found >= 0]] = wanted[found[found >= 0]]
         excused = image.truth[(image.truth_class == cls) & image.ignored]
         free = mine[found < 0]
@@ -284,8 +259,8 @@ def match(image: Detected, threshold: float = 0.5) -> np.ndarray:
     return matched
 
 
-def _candidates(boxes: np.ndarray, truth: np.ndarray, threshold: float) -> list[np.ndarray]:
-    """Per box the indices of truth boxes with IoU >= threshold, largest IoU first (ties: lowest index)."""
+def _candidates(boxes: np.ndarray, truth: np.ndarray) -> list[np.ndarray]:
+    """Per box the indices of truth boxes with IoU >= 0.5, largest IoU first (ties: lowest index)."""
     truth = np.ascontiguousarray(truth, np.float32)
     if len(truth) == 0:
         return [_ids()] * len(boxes)
@@ -293,7 +268,7 @@ def _candidates(boxes: np.ndarray, truth: np.ndarray, threshold: float) -> list[
     for start in range(0, len(boxes), 1024):  # bounds memory when a scene has tens of thousands of boxes
         overlap = pairwise_iou(np.ascontiguousarray(boxes[start : start + 1024], np.float32), truth)
         for row in overlap:
-            near = np.flatnonzero(row >= threshold)
+            near = np.flatnonzero(row >= 0.5)
             candidates.append(near[np.argsort(-row[near], kind="stable")])
     return candidates
 
@@ -330,11 +305,11 @@ def _shares_inside(boxes: np.ndarray, areas: np.ndarray) -> np.ndarray:
     return np.nan_to_num(divide(inside, np.prod(boxes[..., 2:] - boxes[..., :2], -1)))
 
 
-def detection_counts(images: Sequence[Detected], classes: int, threshold: float = 0.5) -> ClassCounts:
+def detection_counts(images: Sequence[Detected], classes: int) -> ClassCounts:
     """True and false positives and false negatives per class over all images, by `match`; tn is 0 (undefined)."""
     tp, fp, truth = (np.zeros(classes, np.int64) for _ in range(3))
     for image in images:
-        matched = match(image, threshold)
+        matched = match(image)
         tp += np.bincount(image.box_class[matched >= 0], minlength=classes)
         fp += np.bincount(image.box_class[matched == -1], minlength=classes)
         truth += np.bincount(image.truth_class[~image.ignored], minlength=classes)
@@ -393,27 +368,18 @@ def _choose(image: Detected, truths: np.ndarray, boxes: np.ndarray) -> Detected:
     )
 
 
-def average_precision(images: Sequence[Detected], classes: int) -> dict[str, np.ndarray]:
-    """COCO's average precision per class: ap50, ap75 and ap50_95 (mean over IoU 0.50:0.05:0.95), float64 (classes,).
-
-    Computed by pycocotools over all box sizes and without its limit of 100 detections per image, since an aerial scene
-    holds thousands. NaN for a class without truth boxes. COCO matches greedily (no augmenting paths).
-    """
-    return detection_curves(images, classes)[0]
-
-
 def detection_curves(images: Sequence[Detected], classes: int) -> tuple[dict[str, np.ndarray], Curves]:
-    """average_precision, and the curves at an IoU of 0.5 that its ap50 is the mean of."""
+    """COCO's average precision per class, and the curves at an IoU of 0.5 that ap50 is the mean of.
+
+    ap50, ap75 and ap50_95 (mean over IoU 0.50:0.05:0.95), float64 (classes,), by pycocotools over all box sizes and
+    without its limit of 100 detections per image, since an aerial scene holds thousands. NaN for a class without truth
+    boxes. COCO matches greedily (no augmenting paths).
+    """
     return coco_curves([piece for image in images for piece in separate(image)], classes)
 
 
-def coco_average_precision(images: Sequence[Detected], classes: int) -> dict[str, np.ndarray]:
-    """As `average_precision`, image by image as they are: minutes for an image with thousands of boxes."""
-    return coco_curves(images, classes)[0]
-
-
 def coco_curves(images: Sequence[Detected], classes: int) -> tuple[dict[str, np.ndarray], Curves]:
-    """As `detection_curves`, image by image as they are."""
+    """As `detection_curves`, image by image as they are: minutes for an image with thousands of boxes."""
     from pycocotools.coco import COCO  # optional at import time: only detection needs it
     from pycocotools.cocoeval import COCOeval
 

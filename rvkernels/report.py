@@ -18,11 +18,12 @@ from pathlib import Path
 import jinja2
 import yaml
 from markupsafe import Markup
+from matplotlib.colors import to_hex
 
 from rvkernels import charts, findings, registry
 from rvkernels.divergence import CONTROL_FACTOR, FIRST_BOUND
 from rvkernels.facts import Form, Number, facts
-from rvkernels.figures import Figure, hex_color, metric_name, scientific, three_digits, write
+from rvkernels.figures import Figure, metric_name, scientific, three_digits, write
 from rvkernels.figures import figures as figures_of
 from rvkernels.files import atomic, write_json
 from rvkernels.progress import Progress
@@ -183,8 +184,8 @@ def _shown(results: Results, figure: Figure, folder: Path) -> Shown:
     section = figure.section if figure.section in {*SECTIONS, *results.experiments} else "More"
     views = [view(pictures, f"{figure.name}-{i}") for i, pictures in enumerate(figure.views)]
     svg = "" if views else inline_svg(folder / f"{figure.name}.svg", name=figure.name, alt=figure.alt)
-    colors = [(name, hex_color(color / 255)) for name, color in zip(*figure.classes)] if figure.classes else []
-    return Shown(figure, section, svg, charts.interactive(figure.kind, figure), views, colors)
+    colors = [(name, to_hex(color / 255)) for name, color in zip(*figure.classes)] if figure.classes else []
+    return Shown(figure, section, svg, charts.interactive(figure), views, colors)
 
 
 def _contents(results: Results, parts: dict) -> list[tuple[str, str]]:

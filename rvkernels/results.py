@@ -12,7 +12,8 @@ import pandas as pd
 from rvkernels import dataset
 from rvkernels.chips import Chips
 from rvkernels.files import read_json
-from rvkernels.scene import Region, Scene, read_regions, read_scenes
+from rvkernels.runs import read_steps
+from rvkernels.scene import Scene, read_scenes
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,6 @@ class Experiment:
     @functools.cached_property
     def scenes(self) -> dict[str, Scene]:
         return read_scenes(self.folder / "scenes.jsonl")
-
-    @functools.cached_property
-    def regions(self) -> list[Region]:
-        return read_regions(self.folder / "regions.csv")
 
     def stretch(self) -> tuple[np.ndarray, np.ndarray]:
         """Per band the values that are shown black and white: the 1st and 99th percentile of the training pixels."""
@@ -120,14 +117,10 @@ class Results:
             self._records[path] = read_json(path)
         return self._records[path]
 
-    def steps(self, row: pd.Series) -> pd.DataFrame:
-        """steps.npz: a row per training step, as rvkernels.train describes its columns."""
-        with np.load(self.run_folder(row) / "steps.npz") as steps:
-            return pd.DataFrame({name: steps[name] for name in steps.files})
+    def step_seconds(self, row: pd.Series) -> np.ndarray:
+        """Seconds of every training step, (steps,), without those that warm up after a start."""
+        steps = read_steps(self.run_folder(row))
+        return steps["seconds"][steps["since_start"] >= self.record(row)["result"].get("warmup_steps", 0)]
 
     def evaluation(self, row: pd.Series) -> dict:
         return read_json(self.run_folder(row) / "eval.json")
-
-    def model_index(self, experiment: str, model: str) -> int:
-        """Position of the model among the experiment's: its shade, line and marker."""
-        return self.experiments[experiment].models.index(model)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from rvkernels.figures import FRAMEWORKS
+from rvkernels.files import to_json
 from rvkernels.live import State, Watcher
 
 ADDRESS = "127.0.0.1"
@@ -76,15 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def as_json(state: State) -> str:
     """The state with the names of its fields; numbers that are not finite become null."""
-    return json.dumps(_finite(dataclasses.asdict(state)), allow_nan=False)
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _finite(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and value - value != 0 else value
+    return json.dumps(to_json(dataclasses.asdict(state)), allow_nan=False)
 
 
 def serve(where: str | Path, *, port: int, every: float) -> None:

@@ -239,11 +239,7 @@ def tail(results: Results) -> Found:
     """Every step of a training takes about as long."""
     for name in results.experiments:
         for (model, framework), runs in results.runs_of(name).groupby(["model", "framework"], sort=False):
-            every = []
-            for _, run in runs.iterrows():
-                steps = results.steps(run)
-                every.append(steps.seconds[steps.since_start >= results.record(run)["result"].get("warmup_steps", 0)])
-            seconds = np.concatenate(every)
+            seconds = np.concatenate([results.step_seconds(run) for _, run in runs.iterrows()])
             if not len(seconds):
                 continue
             ratio = float(np.quantile(seconds, 0.95) / np.median(seconds))

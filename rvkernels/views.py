@@ -6,9 +6,9 @@ import html
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.colors import to_hex
 from PIL import Image
 
-from rvkernels.figures import hex_color
 from rvkernels.figures._pictures import Picture
 from rvkernels.svg import data_url
 
@@ -50,7 +50,7 @@ def _outlines(picture: Picture) -> str:
     paths: dict[str, list[str]] = {}
     for box, color in picture.boxes:
         y0, x0, y1, x1 = np.round(np.asarray(box, float), 1)
-        paths.setdefault(hex_color(color), []).append(f"M{x0:g} {y0:g}H{x1:g}V{y1:g}H{x0:g}Z")
+        paths.setdefault(to_hex(color), []).append(f"M{x0:g} {y0:g}H{x1:g}V{y1:g}H{x0:g}Z")
     return "".join(
         f'<path d="{"".join(parts)}" fill="none" stroke="{color}" stroke-width="1.6"/>'
         for color, parts in paths.items()

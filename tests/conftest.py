@@ -126,8 +126,8 @@ def _write_run(
     )
     if model == "baseline":
         return folder
-    lines = [f"{i},0.1,2.5,{value},{i}.0,best" for i, value in enumerate(validation, 1)]
-    (folder / "log.csv").write_text("\n".join(["epoch,lr,train_loss,val_miou,train_seconds,note", *lines, ""]))
+    lines = [f"{i},0.1,2.5,{value},{i}.0" for i, value in enumerate(validation, 1)]
+    (folder / "log.csv").write_text("\n".join(["epoch,lr,train_loss,val_miou,train_seconds", *lines, ""]))
     np.savez(folder / "steps.npz", loss=np.array(losses, np.float64))
     start = {
         "weights": f"{seed}" * 64,

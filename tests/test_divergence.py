@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rvkernels.divergence import divergence, read_losses, relative_difference
+from rvkernels.divergence import divergence, relative_difference
 
 
 def test_relative_to_the_reference_over_the_steps_that_both_have():
@@ -32,10 +32,3 @@ def test_a_short_run_is_compared_as_far_as_it_goes():
     assert (found.steps, found.first, found.long, found.end) == pytest.approx((2, 0.1, 0.1, 0.05))
     with pytest.raises(ValueError, match="no steps"):
         divergence(np.array([]), np.array([1.0]))
-
-
-def test_losses_are_those_of_the_run(tmp_path):
-    np.savez(tmp_path / "steps.npz", loss=np.array([3.0, 2.0]), lr=np.array([0.1, 0.1]))
-    assert read_losses(tmp_path).tolist() == [3.0, 2.0]
-    with pytest.raises(FileNotFoundError, match="not finished"):
-        read_losses(tmp_path / "none")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rvkernels import metrics
+from rvkernels.files import to_json
 from rvkernels.metrics import ClassCounts, Detected
 
 BOX = [10.0, 10.0, 20.0, 20.0]
@@ -78,7 +79,7 @@ def test_matrix_must_be_square():
 
 
 def test_undefined_becomes_null():
-    value = metrics.to_json({"a": np.array([1.0, np.nan]), "b": [np.float32("nan"), np.int64(3)]})
+    value = to_json({"a": np.array([1.0, np.nan]), "b": [np.float32("nan"), np.int64(3)]})
     assert json.dumps(value, allow_nan=False) == '{"a": [1.0, null], "b": [null, 3]}'
 
 
@@ -102,12 +103,11 @@ def test_calibration_of_certainty():
     assert math.isnan(metrics.calibration(np.zeros((0, 2)), np.zeros(0, int))[0])
 
 
-def test_classification_summary_and_ties():
+def test_ties_go_to_the_lowest_class():
     scores = np.array([[0.5, 0.5], [0.2, 0.8], [0.7, 0.3]])
-    assert metrics.score_matrix(scores, np.array([0, 1, 1])).tolist() == [[1, 0], [1, 1]]  # tie: lowest class
-    summary = metrics.classification_summary(scores, np.array([0, 1, 1]))
-    assert summary["accuracy"] == pytest.approx(2 / 3)
-    assert set(summary) == {"accuracy", "kappa", "miou", "macro_f1", "ece"}
+    matrix = metrics.score_matrix(scores, np.array([0, 1, 1]))
+    assert matrix.tolist() == [[1, 0], [1, 1]]
+    assert metrics.matrix_summary(matrix)["accuracy"] == pytest.approx(2 / 3)
 
 
 # --- boxes
@@ -154,15 +154,19 @@ def test_ignored_truth_excuses_but_does_not_count():
     assert metrics.match(found).tolist() == [-2, -1]
     counts = metrics.detection_counts([found], 1)
     assert (counts.tp[0], counts.fp[0], counts.fn[0]) == (0, 1, 0)
-    assert math.isnan(metrics.average_precision([found], 1)["ap50"][0])
+    assert math.isnan(average_precision([found], 1)["ap50"][0])
+
+
+def average_precision(images, classes):
+    return metrics.detection_curves(images, classes)[0]
 
 
 def test_average_precision_perfect_and_wrong():
     other = [30.0, 30.0, 50.0, 40.0]
     perfect = image([BOX, other], [0, 1], [BOX, other], [0, 1])
-    assert all(v == pytest.approx([1.0, 1.0]) for v in metrics.average_precision([perfect], 2).values())
+    assert all(v == pytest.approx([1.0, 1.0]) for v in average_precision([perfect], 2).values())
     swapped = image([BOX, other], [0, 1], [BOX, other], [1, 0])
-    assert all(v.tolist() == [0.0, 0.0] for v in metrics.average_precision([swapped], 2).values())
+    assert all(v.tolist() == [0.0, 0.0] for v in average_precision([swapped], 2).values())
 
 
 def test_average_precision_by_hand():
@@ -172,7 +176,7 @@ def test_average_precision_by_hand():
         image([BOX, [50, 50, 60, 60]], boxes=[BOX, [70, 70, 80, 80]], scores=[0.9, 0.8]),
         image([BOX], boxes=[BOX], scores=[0.7]),
     ]
-    result = metrics.average_precision(images, 2)
+    result = average_precision(images, 2)
     assert result["ap50"][0] == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
     assert math.isnan(result["ap50"][1])  # no truth of class 1
     assert metrics.mean_defined(result["ap50"]) == pytest.approx(result["ap50"][0])
@@ -180,14 +184,14 @@ def test_average_precision_by_hand():
 
 def test_average_precision_asks_more_of_tighter_thresholds():
     loose = image([BOX], boxes=[[10.0, 10.0, 20.0, 16.2]])  # IoU .62: right at .50, .55 and .60 only
-    result = metrics.average_precision([loose], 1)
+    result = average_precision([loose], 1)
     assert (result["ap50"][0], result["ap75"][0]) == pytest.approx((1.0, 0.0))
     assert result["ap50_95"][0] == pytest.approx(0.3)
 
 
 def test_average_precision_counts_more_than_a_hundred_boxes():
     grid = [[20.0 * i, 20.0 * j, 20.0 * i + 10, 20.0 * j + 10] for i in range(15) for j in range(15)]
-    assert metrics.average_precision([image(grid, boxes=grid)], 1)["ap50"][0] == pytest.approx(1.0)
+    assert average_precision([image(grid, boxes=grid)], 1)["ap50"][0] == pytest.approx(1.0)
 
 
 def crowded(seed: int) -> Detected:
@@ -213,8 +217,8 @@ def test_separated_images_have_the_same_average_precision(seed, most):
     assert sum(len(p.boxes) for p in pieces) == 320
     if most == 1:
         assert len(pieces) > 20
-    whole = metrics.coco_average_precision(images, 3)
-    apart = metrics.coco_average_precision(pieces, 3)
+    whole = metrics.coco_curves(images, 3)[0]
+    apart = metrics.coco_curves(pieces, 3)[0]
     for name, values in whole.items():
         assert 0.02 < values.min() < values.max() < 0.95  # something to get wrong
         assert apart[name] == pytest.approx(values, abs=1e-12)
@@ -229,13 +233,13 @@ def test_separating_nothing():
 
 
 def test_average_precision_prints_nothing(capsys):
-    metrics.average_precision([image([BOX], boxes=[BOX])], 1)
+    average_precision([image([BOX], boxes=[BOX])], 1)
     assert capsys.readouterr().out == ""
 
 
 def test_no_detections_and_no_truth():
-    assert metrics.average_precision([image([BOX])], 1)["ap50"][0] == 0.0
-    assert math.isnan(metrics.average_precision([image(boxes=[BOX])], 1)["ap50"][0])
+    assert average_precision([image([BOX])], 1)["ap50"][0] == 0.0
+    assert math.isnan(average_precision([image(boxes=[BOX])], 1)["ap50"][0])
     assert metrics.detection_counts([Detected()], 2).tp.tolist() == [0, 0]
 
 

@@ -51,11 +51,11 @@ class Chart:
         }
 
 
-def interactive(kind: str, figure: Figure) -> tuple[str, str] | None:
-    """The charts of a figure of this kind as JSON, and its table as CSV; None when the kind has none."""
-    if kind not in registry.names("charts"):
+def interactive(figure: Figure) -> tuple[str, str] | None:
+    """The charts of a figure as JSON, and its table as CSV; None when its kind has none."""
+    if figure.kind not in registry.names("charts"):
         return None
-    module = registry.load("charts", kind)
+    module = registry.load("charts", figure.kind)
     found = [{"title": c.title, "spec": c.specification()} for c in module.charts(figure.table)]
     rows = module.rows(figure.table) if hasattr(module, "rows") else figure.table
     # Said here: what Vega-Lite guesses of a column it guesses after some of the transforms.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from rvkernels.charts import Chart, color, hover, number
+from rvkernels.charts import Chart, color, hover, name, number
 from rvkernels.figures.cost import QUANTITIES
 
 LINE = "datum.experiment + ' · ' + datum.model"
@@ -19,7 +19,7 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
         if table[quantity].isna().all():
             continue
         where = {
-            "y": {"field": "line", "type": "nominal", "sort": None, "title": None},
+            "y": name("line"),
             "yOffset": {"field": "framework", "sort": list(table.framework.unique())},
             "color": color(table.framework),
         }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rvkernels.charts import Chart, hover, number
+from rvkernels.charts import Chart, hover, name, number
 from rvkernels.figures.kernels import COLORS, OTHER
 
 
@@ -15,7 +15,7 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
     cores = table.drop_duplicates("cores").sort_values("threads", key=lambda counts: counts.replace(0, np.inf))
     names = list(cores.cores)
     encoding = {
-        "y": {"field": "line", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}},
+        "y": name("line", axis={"labelLimit": 260}),
         "yOffset": {"field": "cores", "sort": names},
         "color": {
             "field": "cores",

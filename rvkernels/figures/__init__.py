@@ -28,7 +28,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -251,11 +251,6 @@ def _inherit(svg: str) -> str:
 
 
 # --- colours and numbers ---------------------------------------------------------------------------------------------
-
-
-def hex_color(color: object) -> str:
-    """#rrggbb of a colour in any form that matplotlib takes."""
-    return to_hex(color)
 
 
 def shade(framework: str, model: int) -> tuple[float, float, float]:

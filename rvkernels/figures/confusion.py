@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from rvkernels.compare import BASELINE
 from rvkernels.figures import Panel, Selection, Tables
 from rvkernels.results import Results
 
@@ -76,7 +77,7 @@ def _matrix(results: Results, runs: pd.DataFrame, classes: list[str]) -> pd.Data
 
 def _worst(tables: Tables) -> str:
     table = tables["table"]
-    wrong = table[(table.truth != table.prediction) & (table.model != "baseline")]
+    wrong = table[(table.truth != table.prediction) & (table.model != BASELINE)]
     worst = wrong.loc[wrong.share_of_truth.idxmax()]
     return (
         f"The networks' largest confusion: {worst.share_of_truth:.0%} of {worst.truth} is taken for "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rvkernels.figures import Panel, Selection, Tables, shade
+from rvkernels.figures import INK, Panel, Selection, Tables, shade
 from rvkernels.results import Results
 
 QUANTITIES = {
@@ -51,7 +51,7 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
         at, place = median.iloc[y], tables["models"][experiment].index(model)
         ax.barh(y, at, color=shade(framework, place), height=0.62)
         if high.iloc[y] > low.iloc[y]:
-            ax.plot([low.iloc[y], high.iloc[y]], [y, y], color="#3b4048", linewidth=1)
+            ax.plot([low.iloc[y], high.iloc[y]], [y, y], color=INK, linewidth=1)
         text = f"{at:.3g}" if at < 1000 else f"{at:.0f}"
         ax.annotate(text, (max(at, high.iloc[y]), y), (2, 0), textcoords="offset points", va="center", fontsize=7)
     ax.set_xlabel(QUANTITIES[quantity])

@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from rvkernels.divergence import CONTROL_FACTOR, FIRST, LONG, read_losses, relative_difference
+from rvkernels.divergence import CONTROL_FACTOR, FIRST, LONG, relative_difference
 from rvkernels.figures import GRAY, LINES, Panel, Selection, Tables, label_log_axis, scientific, shade
 from rvkernels.results import Results
+from rvkernels.runs import read_steps
 
 FLOOR = 1e-9  # of the axis of differences; equal losses are drawn here
 
@@ -117,14 +118,14 @@ def _losses(results: Results, name: str, model: str) -> pd.DataFrame:
     seed = known[known.control].seed.min() if known.control.any() else known.seed.min()
     runs = runs[runs.seed == seed]
     folders = {row.framework: results.run_folder(row) for row in runs.itertuples()}
-    reference = read_losses(next(iter(folders.values())))
     control = next(iter(folders.values())) / "control"
     if control.is_dir():
         folders["control"] = control
+    every = {framework: read_steps(folder)["loss"] for framework, folder in folders.items()}
     parts = []
-    for framework, folder in folders.items():
-        relative = relative_difference(read_losses(folder), reference)
-        losses = read_losses(folder)[: len(relative)]
+    for framework, losses in every.items():
+        relative = relative_difference(losses, next(iter(every.values())))
+        losses = losses[: len(relative)]
         steps = np.arange(1, len(relative) + 1)
         so_far = np.maximum.accumulate(relative)
         values = {"step": steps, "loss": losses, "relative_difference": relative, "largest_so_far": so_far}

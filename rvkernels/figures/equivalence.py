@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rvkernels.figures import BAND, Panel, Selection, Tables, metric_name, shade
+from rvkernels.figures import BAND, INK, Panel, Selection, Tables, metric_name, shade
 from rvkernels.interval import differences, t_interval
 from rvkernels.results import Results
 
@@ -20,7 +20,7 @@ def select(results: Results) -> Iterator[Selection]:
     panels = []
     for (experiment, model), rows in table.groupby(["experiment", "model"], sort=False):
         title = f"{experiment} · {model}"
-        place = results.model_index(experiment, model)
+        place = results.experiments[experiment].models.index(model)
         panels.append(Panel({"table": rows, "place": place}, 0.75 + 0.24 * len(rows), title))
     title = "Differences of quality between frameworks"
     yield Selection("equivalence", "Frameworks", title, {"table": table}, panels)
@@ -42,7 +42,7 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
     rows = tables["table"]
     margin = rows.margin.iloc[0]
     ax.axvspan(-margin, margin, color=BAND, alpha=0.25, linewidth=0, zorder=0)
-    ax.axvline(0, color="#3b4048", linewidth=0.8)
+    ax.axvline(0, color=INK, linewidth=0.8)
     for y, (_, row) in enumerate(rows.iterrows()):
         color = shade(row.a, tables["place"])
         ax.plot([row.low, row.high], [y, y], color=color, linewidth=1)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from rvkernels.compare import BASELINE
 from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, label_log_axis, metric_name, shade
-from rvkernels.interval import t_interval
+from rvkernels.interval import geometric_interval, t_interval
 from rvkernels.results import Results
 
 COSTS = {"train_minutes": "training, minutes", "latency_ms": "prediction of one chip, ms"}
@@ -24,7 +25,7 @@ def select(results: Results) -> Iterator[Selection]:
         latency = 1000 * runs.get("latency_1_median_s", pd.Series(math.nan, index=runs.index))
         runs = runs.assign(train_minutes=runs.train_epoch_s / 60, latency_ms=latency)
         base = results.runs_of(name, baseline=True)
-        base = base[base.model == "baseline"][metric].mean()
+        base = base[base.model == BASELINE][metric].mean()
         for cost in COSTS:
             if runs[cost].isna().all():
                 continue
@@ -89,7 +90,7 @@ def _points(runs: pd.DataFrame, metric: str, cost: str) -> pd.DataFrame:
     """Means over seeds with their intervals, and whether nothing is better in one and as good in the other."""
     rows = []
     for (model, framework), these in runs.groupby(KEYS, sort=False):
-        quality, logs = t_interval(these[metric]), t_interval(these[cost].map(math.log))
+        quality, at = t_interval(these[metric]), geometric_interval(these[cost])
         rows.append(
             {
                 "model": model,
@@ -98,9 +99,9 @@ def _points(runs: pd.DataFrame, metric: str, cost: str) -> pd.DataFrame:
                 "quality": quality.mean,
                 "low": quality.low,
                 "high": quality.high,
-                "at": math.exp(logs.mean),
-                "at_low": math.exp(logs.low),
-                "at_high": math.exp(min(logs.high, 700.0)),
+                "at": at.mean,
+                "at_low": at.low,
+                "at_high": at.high,
             }
         )
     table = pd.DataFrame(rows)

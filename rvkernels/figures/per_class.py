@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 
+from rvkernels.compare import BASELINE
 from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, shade
 from rvkernels.results import Results
 
@@ -20,7 +21,7 @@ def select(results: Results) -> Iterator[Selection]:
         runs = results.runs_of(name, baseline=True)[["model", "framework", "seed"]]  # in the study's order
         rows = runs.merge(rows, on=["model", "framework", "seed"])
         table = rows.groupby(KEYS, sort=False)["value"].agg(["mean", "min", "max", "count"]).reset_index()
-        networks = table[table.model != "baseline"].dropna(subset=["mean"])
+        networks = table[table.model != BASELINE].dropna(subset=["mean"])
         if networks.empty:
             continue
         tables = {"table": table, "label": label, "classes": experiment.classes, "models": experiment.models}
@@ -43,11 +44,11 @@ def alt(tables: Tables) -> str:
 def draw(tables: Tables, ax: plt.Axes) -> None:
     classes, models = tables["classes"], tables["models"]
     groups = dict(list(tables["table"].groupby(["model", "framework"], sort=False)))
-    networks = [key for key in groups if key[0] != "baseline"]
+    networks = [key for key in groups if key[0] != BASELINE]
     step = 0.0 if len(networks) < 3 else 0.55 / (len(networks) - 1)
     for (model, framework), rows in groups.items():
         y = rows.class_name.map(classes.index)
-        if model == "baseline":
+        if model == BASELINE:
             ax.plot(rows["mean"], y, "o", markersize=6, mfc="none", mec=GRAY, mew=1.3, zorder=1, label="baseline")
             continue
         y = y + step * (networks.index((model, framework)) - (len(networks) - 1) / 2)
@@ -64,7 +65,7 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
 
 def _ends(tables: Tables) -> str:
     table = tables["table"]
-    networks = table[table.model != "baseline"].dropna(subset=["mean"])
+    networks = table[table.model != BASELINE].dropna(subset=["mean"])
     low, high = networks.loc[networks["mean"].idxmin()], networks.loc[networks["mean"].idxmax()]
     return (
         f"Easiest: {high.class_name} ({high['mean']:.2f} by {high.model} in {high.framework}); hardest: "

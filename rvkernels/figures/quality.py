@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from rvkernels.compare import BASELINE
 from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, metric_name, reach, shade
 from rvkernels.results import Results
 
@@ -24,7 +25,7 @@ def select(results: Results) -> Iterator[Selection]:
 
 def caption(tables: Tables) -> str:
     table = tables["table"]
-    seeds = table[table.model != "baseline"].groupby(["experiment", "model", "framework"]).seed.nunique().max()
+    seeds = table[table.model != BASELINE].groupby(["experiment", "model", "framework"]).seed.nunique().max()
     bars = " Lines span the 95 % t interval of the mean over seeds." if seeds > 1 else ""
     return f"Each dot is one run (one seed); the dashed line is the logistic-regression baseline.{bars} {_told(tables)}"
 
@@ -43,7 +44,7 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
             ax.plot([these.low.iloc[0], these.high.iloc[0]], [y, y], color=color, linewidth=2.2, alpha=0.6)
         marker = MARKERS[place % len(MARKERS)]
         ax.plot(these["value"], np.full(len(these), y), marker, color=color, markersize=5.5, mec="white", mew=0.6)
-    base = rows[rows.model == "baseline"]["value"].mean()
+    base = rows[rows.model == BASELINE]["value"].mean()
     ax.axvline(base, color=GRAY, linestyle="--", linewidth=1.2)
     if np.isfinite(base):
         ax.annotate(
@@ -59,8 +60,8 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
 def _told(tables: Tables) -> str:
     lines = []
     for name, rows in tables["table"].groupby("experiment", sort=False):
-        means = rows[rows.model != "baseline"].groupby(["model", "framework"])["value"].mean()
-        base = rows[rows.model == "baseline"]["value"].mean()
+        means = rows[rows.model != BASELINE].groupby(["model", "framework"])["value"].mean()
+        base = rows[rows.model == BASELINE]["value"].mean()
         metric, ends = metric_name(rows.metric.iloc[0]), reach(means, "{:.3f}".format)
         lines.append(f"{name}: {metric} {ends}, the baseline {base:.3f}.")
     return " ".join(lines)
@@ -75,5 +76,5 @@ def _table(results: Results, name: str) -> pd.DataFrame:
 
 
 def _groups(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    networks = rows[rows.model != "baseline"]
+    networks = rows[rows.model != BASELINE]
     return list(dict.fromkeys(zip(networks.model, networks.framework)))

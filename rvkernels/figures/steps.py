@@ -24,7 +24,7 @@ def select(results: Results) -> Iterator[Selection]:
     )
     panels = [
         Panel(
-            {"table": rows, "place": results.model_index(experiment, model)},
+            {"table": rows, "place": results.experiments[experiment].models.index(model)},
             0.6 + 0.28 * len(rows),
             f"{experiment} · {model}",
         )
@@ -66,9 +66,5 @@ def _spread(tables: Tables) -> str:
 
 
 def _distribution(results: Results, runs: pd.DataFrame) -> dict[str, float]:
-    seconds = []
-    for _, run in runs.iterrows():
-        steps = results.steps(run)
-        seconds.append(steps.seconds[steps.since_start >= results.record(run)["result"].get("warmup_steps", 0)])
-    every = 1000 * np.concatenate(seconds)
+    every = 1000 * np.concatenate([results.step_seconds(run) for _, run in runs.iterrows()])
     return {"steps": len(every), **{name: np.quantile(every, q) for name, q in QUANTILES.items()}}
