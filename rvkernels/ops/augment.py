@@ -338,16 +338,14 @@ def _check_labels(
         if out is not None:
             raise ValueError("out_labels: there are no labels to put there")
         return None
-    if labels.dtype != np.uint8 or labels.shape != shape:
-        raise ValueError(f"labels: expected uint8 {shape}, got {labels.dtype} {labels.shape}")
+    check_array("labels", labels, "uint8", shape)
     if out is None:
         return np.empty(out_shape, np.uint8)
     return check_array("out_labels", out, "uint8", out_shape, writeable=True)
 
 
 def _check_boxes(boxes: np.ndarray, box_start: np.ndarray | None, total: int) -> None:
-    if boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes: expected float32 (boxes, 4), got {boxes.dtype} {boxes.shape}")
+    check_array("boxes", boxes, "float32", ("boxes", 4))
     if box_start is None or box_start.shape != (total + 1,) or box_start.dtype.kind not in "iu":
         found = "None" if box_start is None else f"{box_start.dtype} {box_start.shape}"
         raise ValueError(f"box_start: expected int64 ({total + 1},), one more than images, got {found}")

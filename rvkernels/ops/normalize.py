@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from rvkernels.ops import core
-from rvkernels.ops._checks import check_run
+from rvkernels.ops._checks import check_array, check_run
 from rvkernels.registry import suggest
 
 TOLERANCE = 0
 LAYOUTS = ("NHWC", "NCHW")
 DTYPES = ("uint8", "uint16", "int16", "float32")
 OUT_DTYPES = ("float32", "bfloat16")
-_NAMES = {np.dtype(name): name for name in DTYPES}
 
 
 def normalize(
@@ -59,16 +58,10 @@ def band_scale(mean: np.ndarray, std: np.ndarray, bands: int) -> tuple[np.ndarra
 
 def check_images(name: str, images: np.ndarray) -> str:
     """The type of `images`, one of DTYPES; ValueError unless that, and C-contiguous (n, rows, cols, bands)."""
-    if not isinstance(images, np.ndarray) or images.ndim != 4:
-        raise ValueError(f"{name}: expected an array (n, rows, cols, bands), got {np.shape(images)}")
-    found = _NAMES.get(images.dtype)
-    if found is None:
-        raise ValueError(f"{name}: expected dtype {', '.join(DTYPES)}, got {images.dtype}")
+    check_array(name, images, DTYPES, ("n", "rows", "cols", "bands"))
     if images.shape[3] == 0:
         raise ValueError(f"{name}: expected at least one band, got shape {images.shape}")
-    if not images.flags.c_contiguous:
-        raise ValueError(f"{name}: must be C-contiguous; pass numpy.ascontiguousarray({name})")
-    return found
+    return images.dtype.name
 
 
 def check_layout(layout: str) -> None:
@@ -96,12 +89,7 @@ def output(out: np.ndarray | None, shape: tuple[int, int, int, int], layout: str
     wanted = (n, rows, cols, bands) if layout == "NHWC" else (n, bands, rows, cols)
     if out is None:
         return np.empty(wanted, dtype)
-    if not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != wanted:
-        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise ValueError(f"out: expected {dtype} {wanted}, got {found}")
-    if not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError("out: must be C-contiguous and writeable")
-    return out
+    return check_array("out", out, dtype.name, wanted, writeable=True)
 
 
 def core_output(out: np.ndarray) -> tuple[np.ndarray, bool]:

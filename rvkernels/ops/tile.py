@@ -17,11 +17,10 @@ import numpy as np
 
 from rvkernels import _raster
 from rvkernels.ops._checks import check_array, check_run
+from rvkernels.ops.normalize import DTYPES, check_layout
 from rvkernels.registry import suggest
 
 TOLERANCE = 0
-DTYPES = ("uint8", "uint16", "int16", "float32")
-LAYOUTS = ("NHWC", "NCHW")
 RESAMPLING = ("nearest", "bilinear", "cubic", "average")
 SEPARABLE = ("nearest", "bilinear", "average")  # along the axes of a raster; else GDAL warps
 IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -137,8 +136,7 @@ class Raster:
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """As the function `read`."""
         check_run(kernel, threads)
-        if layout not in LAYOUTS:
-            raise ValueError(f"layout: expected {' or '.join(LAYOUTS)}, got {layout!r}")
+        check_layout(layout)
         windows, rows, cols = _windows(windows, size, out)
         bands = list(range(self.bands)) if bands is None else [int(b) for b in bands]
         if not bands or min(bands) < 0 or max(bands) >= self.bands:

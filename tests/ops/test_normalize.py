@@ -75,7 +75,7 @@ GOOD = {"images": np.zeros((1, 4, 4, 2), np.uint8), "mean": [0, 0], "std": [1, 1
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": np.zeros((4, 4, 2), np.uint8)}, r"images: expected an array \(n, rows, cols, bands\)"),
+        ({"images": np.zeros((4, 4, 2), np.uint8)}, r"images: expected shape \(n, rows, cols, bands\)"),
         ({"images": np.zeros((1, 4, 4, 2), np.int32)}, "images: expected dtype .* got int32"),
         ({"images": np.zeros((1, 4, 2, 4), np.uint8).swapaxes(2, 3)}, "images: must be C-contiguous"),
         ({"mean": [0]}, "mean: expected 2"),
@@ -84,9 +84,9 @@ GOOD = {"images": np.zeros((1, 4, 4, 2), np.uint8), "mean": [0, 0], "std": [1, 1
         ({"layout": "NWHC"}, "layout: no 'NWHC'; there are NCHW, NHWC"),
         ({"dtype": "float16"}, "dtype: no 'float16' here; there are bfloat16, float32"),
         ({"dtype": "uint8"}, "dtype: no 'uint8' here"),
-        ({"out": np.zeros((1, 4, 4, 2))}, "out: expected float32"),
-        ({"out": np.zeros((1, 4, 4, 2), np.float32), "dtype": "bfloat16"}, "out: expected bfloat16"),
-        ({"out": np.zeros((1, 2, 4, 4), np.float32)}, "out: expected float32"),
+        ({"out": np.zeros((1, 4, 4, 2))}, "out: expected dtype float32, got float64"),
+        ({"out": np.zeros((1, 4, 4, 2), np.float32), "dtype": "bfloat16"}, "out: expected dtype bfloat16"),
+        ({"out": np.zeros((1, 2, 4, 4), np.float32)}, r"out: expected shape \(1, 4, 4, 2\)"),
     ],
 )
 def test_bad_arguments_are_named(change, message):

@@ -254,7 +254,7 @@ def test_no_windows(tmp_path):
         ({"bands": []}, "bands: expected indices from 0 to 2"),
         ({"fill": 256}, "fill: uint8 has no value 256"),
         ({"fill": 0.5}, "fill: uint8 has no value 0.5"),
-        ({"layout": "HWC"}, "layout: expected NHWC or NCHW, got 'HWC'"),
+        ({"layout": "HWC"}, "layout: no 'HWC'; there are NCHW, NHWC"),
         ({"out": np.empty((1, 8, 8, 2), np.uint8)}, r"out: expected shape \(1, 8, 8, 3\)"),
         ({"out": np.empty((1, 8, 8, 6), np.uint8)[..., ::2]}, "out: must be C-contiguous"),
         ({"valid": np.empty((1, 8, 8), np.int8)}, "valid: expected dtype uint8"),
