@@ -1,15 +1,15 @@
-#include "augment.h"
+#include "ops/augment.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <vector>
 
-#include "../bits.h"
-#include "../dispatch.h"
-#include "../interpolate.h"
-#include "../parallel.h"
-#include "../philox.h"
+#include "bits.h"
+#include "dispatch.h"
+#include "interpolate.h"
+#include "parallel.h"
+#include "philox_rounds.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -30,7 +30,7 @@
 
 #include <cstdint>
 
-#include "../pixels.h"
+#include "pixels.h"
 
 namespace rvk {
 

@@ -1,9 +1,9 @@
-#include "normalize.h"
+#include "ops/normalize.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "../parallel.h"
+#include "parallel.h"
 
 namespace rvk {
 

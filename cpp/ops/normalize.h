@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "../pixels.h"
+#include "pixels.h"
 
 namespace rvk {
 

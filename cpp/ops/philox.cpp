@@ -1,12 +1,12 @@
-#include "philox.h"
+#include "ops/philox.h"
 
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
-#include "../dispatch.h"
-#include "../parallel.h"
-#include "../philox.h"
+#include "dispatch.h"
+#include "parallel.h"
+#include "philox_rounds.h"
 
 namespace rvk {
 
