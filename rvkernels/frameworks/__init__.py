@@ -39,9 +39,9 @@ same one-line error in all of them.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Collection, Mapping
-from typing import Protocol
 
 import numpy as np
 
@@ -74,43 +74,50 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-class Framework(Protocol):
-    """One model in one framework."""
+class Framework(abc.ABC):
+    """One model in one framework: Framework(graph, weights, loss, optimizer, device="cpu", threads=1,
+    precision="float32", compile=False).
 
-    layout: str  # "NHWC" or "NCHW": the layout of the image batches it wants
+    device     "cpu" or "cuda"
+    precision  "float32" or "bfloat16" (arithmetic; weights stay float32)
+    """
+
+    layout = "NHWC"  # or "NCHW": the layout of the image batches it wants
 
     def __init__(
-        self,
-        graph: Graph | OwnModel,
-        weights: dict[str, np.ndarray],
-        loss: dict,
-        optimizer: dict,
-        *,
-        device: str = "cpu",
-        threads: int = 1,
-        precision: str = "float32",
-        compile: bool = False,
+        self, graph: Graph | OwnModel, loss: dict, optimizer: dict, *, device: str, threads: int, precision: str
     ) -> None:
-        """`device` "cpu" or "cuda"; `precision` "float32" or "bfloat16" (arithmetic; weights stay float32)."""
+        """What is the same in every framework: `_graph`, and `_loss` and `_optimizer`, complete and checked."""
+        check_arithmetic(device, precision, threads)
+        self._graph = graph
+        self._loss = complete_loss(loss, graph)
+        self._optimizer = complete_optimizer(optimizer)
+        self._sizes: dict[tuple[int, int], int | None] = {}
 
+    @abc.abstractmethod
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
         """One optimizer step in training mode; the loss before it."""
 
+    @abc.abstractmethod
     def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         """The forward and backward pass of `step` alone, for its time: the loss; gradients stay on the device.
 
         Trained weights and the optimizer's state stay as they are; running statistics may move.
         """
 
+    @abc.abstractmethod
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
 
+    @abc.abstractmethod
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits, float32, in inference mode, in the form that Graph.output describes."""
 
+    @abc.abstractmethod
     def weights(self) -> dict[str, np.ndarray]:
         """Copies, float32, under canonical names and in canonical layouts."""
 
+    @abc.abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Copies of what the optimizer keeps between steps, in canonical layouts, so that any framework continues it.
 
@@ -118,47 +125,26 @@ class Framework(Protocol):
         the first step, and for sgd without momentum. What a framework keeps beyond these, others ignore.
         """
 
+    @abc.abstractmethod
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
-
-    def parameters(self) -> int:
-        """Numbers that training fits."""
-
-    def wait(self) -> None:
-        """Return when the device has finished."""
-
-    def memory(self) -> int | None:
-        """Bytes that the framework held on the device at most so far; None on the CPU and where it cannot tell."""
-
-    @staticmethod
-    def versions() -> dict[str, str]:
-        """What a record keeps: the framework's version, its compute libraries, the device."""
-
-
-class Contract:
-    """What is the same in every framework: settings are completed and checked, then images and targets at every call.
-
-    A framework derives from it, and finds in `_graph`, `_loss` and `_optimizer` settings that are complete.
-    """
-
-    layout = "NHWC"
-
-    def __init__(
-        self, graph: Graph | OwnModel, loss: dict, optimizer: dict, *, device: str, threads: int, precision: str
-    ) -> None:
-        check_arithmetic(device, precision, threads)
-        self._graph = graph
-        self._loss = complete_loss(loss, graph)
-        self._optimizer = complete_optimizer(optimizer)
-        self._sizes: dict[tuple[int, int], int | None] = {}
 
     def parameters(self) -> int:
         """Numbers that training fits: of a graph, as it says itself."""
         return parameter_count(self._graph)
 
+    @abc.abstractmethod
+    def wait(self) -> None:
+        """Return when the device has finished."""
+
     def memory(self) -> int | None:
-        """Bytes held on the device at most so far; None: on the CPU the process's memory tells."""
+        """Bytes held on the device at most so far; None on the CPU, where the process's memory tells, or if unknown."""
         return None
+
+    @staticmethod
+    @abc.abstractmethod
+    def versions() -> dict[str, str]:
+        """What a record keeps: the framework's version, its compute libraries, the device."""
 
     def _check(self, images: np.ndarray, targets: tuple[np.ndarray, ...] | None = None) -> None:
         """Raise ValueError for images, in the framework's layout, or targets that the model does not take."""

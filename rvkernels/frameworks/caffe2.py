@@ -11,7 +11,8 @@ Where Caffe2 differs from the contract, and what is done instead:
 * Adam's eps is not corrected for the first steps, and weight decay is no part of it; here WeightedSum, Sqr, Sqrt, Add
   and Div make the step.
 * MaxPoolGradient gives the whole gradient to each of several equal pixels of a window, as there are on flat ground;
-  here it reads maps in which no two pixels of a window are equal, so that one of them gets it.
+  here it reads maps in which no two positive pixels of a window are equal, so that the first gets it. Zeros, whose
+  gradient a ReLU stops, and what is negative would be another matter: a MaxPool has to stand behind a ReLU.
 * UpsampleBilinear aligns corners; here a transposed convolution with a fixed kernel samples at pixel centres.
 * SoftmaxWithLoss adds the losses and the weights of all pixels one by one in float32; here the value that is reported
   is summed row by row, and the rounding of the sum of weights is taken out of the gradient.
@@ -36,7 +37,8 @@ import numpy as np
 
 from rvkernels import weights as weight_files
 from rvkernels.files import atomic
-from rvkernels.frameworks import Contract, check_state
+from rvkernels.frameworks import Framework as Base
+from rvkernels.frameworks import check_state
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -98,7 +100,7 @@ _NUMBERS = itertools.count()  # of workspaces
 _threads = 0  # of this process; 0 before the first model
 
 
-class Framework(Contract):
+class Framework(Base):
     """One model in Caffe2; the contract is frameworks/__init__.py.
 
     Deterministic for a number of threads, which is one for the whole process: the last model made sets it.
@@ -189,7 +191,7 @@ class Framework(Contract):
         if not self._steps:
             return {}
         with self._inside():
-            found = {name: workspace.FetchBlob(name) for name in _kept(self._gradients, self._optimizer)}
+            found = {name: workspace.FetchBlob(name) for name in self._kept}
         if self._optimizer["name"] == "adamw":
             found["t"] = np.array(self._steps, dtype=np.int64)
         return found
@@ -197,11 +199,12 @@ class Framework(Contract):
     def load(self, weights: dict[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> None:
         """Continue from `weights` and `state` (None: a fresh optimizer)."""
         weight_files.check(self._graph, weights)
-        check_state(state, self._optimizer, weights)
+        parts = check_state(state, self._optimizer, weights)
+        self._kept = [f"{part}/{name}" for name in self._gradients for part in parts]
         with self._inside():
             for name in weight_shapes(self._graph):
                 workspace.FeedBlob(name, _float32(weights[name]))
-            for kept in _kept(self._gradients, self._optimizer):
+            for kept in self._kept:
                 name = kept.split("/", 1)[1]
                 workspace.FeedBlob(kept, _float32(state[kept] if state else np.zeros_like(weights[name])))
         self._steps = int(state.get("t", 1)) if state else 0
@@ -295,6 +298,7 @@ def _scalar(value: float) -> np.ndarray:
 
 def _train_net(graph: Graph, loss: dict[str, object]) -> tuple[core.Net, dict[str, str], Arrays]:
     """Forward pass, loss and gradients: the net, the gradient's blob of every trained weight, constants to feed."""
+    _check_pools(graph)
     net = core.Net("train")
     logits = _output(net, graph, _forward(net, graph, training=True), net.NextName("logits"))
     minimised, reported = _LOSSES[graph.task](net, logits, graph.classes, loss)
@@ -305,6 +309,20 @@ def _train_net(graph: Graph, loss: dict[str, object]) -> tuple[core.Net, dict[st
     _drop_unread(net, [_LOSS, *gradients.values()])
     _share_blobs(net, [_LOSS, *gradients.values()])
     return net, gradients, {**_kernels(graph), **_constants(graph.classes)}
+
+
+def _check_pools(graph: Graph) -> None:
+    """Raise ValueError for a MaxPool of maps that may be negative; see the module on equal pixels."""
+    layers = {layer.name: layer for layer in graph.layers}
+    for layer in graph.layers:
+        source = layer
+        while isinstance(source, MaxPool):
+            source = layers.get(source.input)
+        if isinstance(layer, MaxPool) and not isinstance(source, Relu):
+            raise ValueError(
+                f"framework 'caffe2': MaxPool {layer.name!r} reads {layer.input!r}, which is no ReLU; of equal "
+                f"pixels below zero another would get the gradient than elsewhere: put a ReLU before it"
+            )
 
 
 def _predict_net(graph: Graph) -> core.Net:
@@ -675,15 +693,6 @@ _PREPARE: dict[str, Callable[[tuple[np.ndarray, ...], int, dict[str, object]], A
 
 
 # --- optimizers ----------------------------------------------------------------------------------------------------
-
-
-def _kept(gradients: Iterable[str], optimizer: dict[str, object]) -> list[str]:
-    """Blobs of what the optimizer keeps of the weights that `gradients` names."""
-    if optimizer["name"] == "adamw":
-        parts = ["m", "s"]
-    else:
-        parts = ["v"] if optimizer["momentum"] else []
-    return [f"{part}/{name}" for name in gradients for part in parts]
 
 
 def _update_net(gradients: dict[str, str], optimizer: dict[str, object]) -> tuple[core.Net, Arrays]:

@@ -18,7 +18,8 @@ from jax import lax
 
 from rvkernels import own_model
 from rvkernels import weights as weight_files
-from rvkernels.frameworks import Contract, check_state
+from rvkernels.frameworks import Framework as Base
+from rvkernels.frameworks import check_state
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -52,7 +53,7 @@ Forward = Callable[[Arrays, jax.Array, bool], tuple[jax.Array, Arrays]]
 _threads: int | None = None
 
 
-class Framework(Contract):
+class Framework(Base):
     """One model in JAX; the contract is frameworks/__init__.py.
 
     XLA compiles every function, with `compile` or without. It starts its threads once: a process has one number of

@@ -11,7 +11,8 @@ from typing import Callable
 import numpy as np
 
 from rvkernels import weights as weight_files
-from rvkernels.frameworks import Contract, check_state
+from rvkernels.frameworks import Framework as Base
+from rvkernels.frameworks import check_state
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -36,7 +37,7 @@ Arrays = dict[str, np.ndarray]
 Backward = Callable[[np.ndarray], tuple[list[np.ndarray], Arrays]]
 
 
-class Framework(Contract):
+class Framework(Base):
     """One model in float64; the contract is frameworks/__init__.py.
 
     `weights` and `predict` round to float32, `gradients` and `state` do not: they are what others are compared with.

@@ -28,7 +28,8 @@ import numpy as np
 from rvkernels import own_model, workers
 from rvkernels import weights as weight_files
 from rvkernels.files import atomic
-from rvkernels.frameworks import Contract, check_state, skips_before
+from rvkernels.frameworks import Framework as Base
+from rvkernels.frameworks import check_state, skips_before
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -89,7 +90,7 @@ for _gpu in tf.config.list_physical_devices("GPU"):
     tf.config.experimental.set_memory_growth(_gpu, True)
 
 
-class Framework(Contract):
+class Framework(Base):
     """One model in TensorFlow; the contract is frameworks/__init__.py.
 
     A new shape of a batch is traced once. Deterministic on the CPU for a number of threads; that number is one per

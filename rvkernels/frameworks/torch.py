@@ -23,7 +23,8 @@ from torch import nn
 from rvkernels import own_model
 from rvkernels import weights as weight_files
 from rvkernels.codegen import torch_module
-from rvkernels.frameworks import Contract, check_state, skips_before
+from rvkernels.frameworks import Framework as Base
+from rvkernels.frameworks import check_state, skips_before
 from rvkernels.models import (
     Add,
     AveragePool,
@@ -52,7 +53,7 @@ _PARTS = {"weight": "weight", "bias": "bias", "scale": "weight", "mean": "runnin
 _STATES = {"v": "momentum_buffer", "m": "exp_avg", "s": "exp_avg_sq"}
 
 
-class Framework(Contract):
+class Framework(Base):
     """One model in PyTorch; the contract is frameworks/__init__.py.
 
     Deterministic on the CPU for a number of threads. An array of images that NumPy may not write to is copied, others

@@ -14,7 +14,7 @@ import pytest
 
 from rvkernels import registry, weights
 from rvkernels.frameworks import reference
-from rvkernels.models import BatchNorm, Conv, Dense, GlobalMean, Graph, Resize, trained
+from rvkernels.models import BatchNorm, Conv, Dense, GlobalMean, Graph, MaxPool, Relu, Resize, trained
 
 if importlib.util.find_spec("caffe2") is None:
     pytest.skip("Caffe2 is not installed in this environment", allow_module_level=True)
@@ -88,6 +88,23 @@ def test_the_image_gets_no_gradient(caffe2):
 def test_what_caffe2_cannot_is_refused(caffe2, settings):
     with pytest.raises(ValueError, match=r"^framework 'caffe2' computes in float32 on the CPU.* no compile; got .*$"):
         model(caffe2, **settings)
+
+
+def test_a_pool_of_what_may_be_negative_is_refused(caffe2):
+    def build(*first):
+        layers = (
+            *first,
+            MaxPool("once", "first", kernel=2, stride=2),
+            MaxPool("twice", "once", kernel=2, stride=2),
+            GlobalMean("mean", "twice"),
+            Dense("head", "mean", 4),
+        )
+        graph = Graph("classification", layers, "head", 3, 4)
+        return caffe2.Framework(graph, weights.initial(graph, 0), LOSS, SGD)
+
+    build(Conv("conv", "image", 2, kernel=3), Relu("first", "conv"))
+    with pytest.raises(ValueError, match="MaxPool 'once' reads 'first', which is no ReLU"):
+        build(Conv("first", "image", 2, kernel=3))
 
 
 def test_models_beside_each_other_do_not_meet(caffe2):
