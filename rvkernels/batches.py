@@ -181,9 +181,6 @@ class Batches:
         self._thread = threading.Thread(target=self._run, args=(parts,), name="batches", daemon=True)
         self._thread.start()
 
-    def __len__(self) -> int:
-        return self._length
-
     def __enter__(self) -> Batches:
         return self
 

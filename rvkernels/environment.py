@@ -68,17 +68,26 @@ def _packages(framework: str) -> list[str]:
     spec = importlib.util.find_spec(f"rvkernels.frameworks.{framework}")
     if spec is None or spec.origin is None:
         raise ValueError(f"study: frameworks: no rvkernels/frameworks/{framework}.py")
-    found: dict[str, None] = {}
-    waiting: list[ast.AST] = [ast.parse(Path(spec.origin).read_text())]
+    found = {name.partition(".")[0] for name in imported(Path(spec.origin).read_bytes(), inside=False)}
+    return sorted(found - {"rvkernels", "__future__"})
+
+
+def imported(source: bytes, *, inside: bool = True) -> list[str]:
+    """Names in import statements, a module's and of `from` also what is taken from it, which may be a module.
+
+    inside  also those in functions and classes
+    """
+    found: list[str] = []
+    waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
-            found.update({a.name.partition(".")[0]: None for a in node.names})
+            found += [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found[node.module.partition(".")[0]] = None
-        elif not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        elif inside or not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             waiting += ast.iter_child_nodes(node)
-    return sorted(found.keys() - {"rvkernels", "__future__"})
+    return found
 
 
 def _missing(environment: Path, packages: list[str]) -> list[str]:

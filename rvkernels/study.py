@@ -5,7 +5,6 @@ Snakemake's rules ask a Study for names, files and settings; no stage reads the 
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib.util
@@ -20,6 +19,7 @@ from rvkernels import (
     bench_train,
     chip,
     dataset,
+    environment,
     own_model,
     predict,
     pretrained,
@@ -33,7 +33,6 @@ from rvkernels import (
 from rvkernels.files import atomic, read_json
 from rvkernels.frameworks import check_arithmetic, complete_loss
 from rvkernels.models import OwnModel
-from rvkernels.ops import augment
 
 # Stages whose code is not in a module of their name.
 MODULES = {"init": "pretrained"}
@@ -93,7 +92,7 @@ class Study:
             experiment.setdefault("split", description.get("split", {"by": "scene"}))
             split.check_settings(experiment["split"], f"{where}: split")
             experiment["chip"] = chip.complete_settings(experiment["chip"], task, f"{where}: chip")
-            experiment["train"] = _complete_train(experiment["train"], task, where)
+            experiment["train"] = _located(where, train.for_task, experiment["train"], task)
             _located(where, check_arithmetic, config["device"], experiment["train"]["precision"], config["threads"])
             for model, settings in experiment["models"].items():
                 for framework in frameworks_of(model, settings, config["frameworks"]):
@@ -305,21 +304,6 @@ def _located(where: str, function: Callable[..., Any], *given: object, **setting
         raise ValueError(f"{where}: {error}") from None
 
 
-def _complete_train(settings: dict, task: str, where: str) -> dict:
-    """The settings of a training with defaults; what depends on the chips is completed by the training itself."""
-    registry.check_parameters(train.complete_settings, settings, f"{where}: train")
-    complete = _located(where, train.complete_settings, **settings)
-    augment.check_settings(complete["augment"], where=f"{where}: train: augment")
-    module = registry.load("tasks", task)
-    registry.check_parameters(module.targets, complete["assign"], f"{where}: train: assign")
-    complete["metric"] = complete["metric"] or module.PRIMARY
-    if complete["metric"] not in module.METRICS:
-        raise ValueError(
-            f"{where}: train: metric: no {complete['metric']!r}; {registry.suggest(complete['metric'], module.METRICS)}"
-        )
-    return complete
-
-
 def load(path: str) -> dict:
     """The study file's contents."""
     if not Path(path).is_file():
@@ -344,7 +328,8 @@ def code_digest(*modules: str, files: tuple[str, ...] = (), sources: str | Path 
         source = None if name in seen else _source(name, sources)
         if source is not None:
             seen[name] = source
-            waiting += [] if name in COMPILED else _imports(source)
+            names = [] if name in COMPILED else environment.imported(source)
+            waiting += [name for name in names if name.startswith("rvkernels.")]
     digest = hashlib.sha256()
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + hashlib.sha256(seen[name]).digest())
@@ -367,15 +352,3 @@ def _source(name: str, sources: str | Path | None) -> bytes | None:
 def _compiled_from(checkout: Path) -> bytes:
     files = [checkout / "CMakeLists.txt", *sorted(p for p in checkout.glob("cpp/**/*") if p.is_file())]
     return b"".join(str(p.relative_to(checkout)).encode() + b"\0" + p.read_bytes() for p in files)
-
-
-def _imports(source: bytes) -> list[str]:
-    """Names in import statements that may be modules of ours."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
-            found += [f"{node.module}.{a.name}" for a in node.names]
-    return [name for name in found if name.startswith("rvkernels.")]

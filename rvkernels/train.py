@@ -91,7 +91,7 @@ def complete_settings(
     checkpoint_steps: int | None = None,
     checkpoint_minutes: float | None = 5.0,
 ) -> dict[str, object]:
-    """The settings of a training, with defaults; `train` completes those that depend on the task.
+    """The settings of a training, with defaults; `for_task` completes those that depend on the task.
 
     epochs              times that every training chip is seen
     batch               chips per step and per validation batch; of several workers chips of all of them together
@@ -138,6 +138,22 @@ def complete_settings(
         "checkpoint_steps": checkpoint_steps,
         "checkpoint_minutes": checkpoint_minutes,
     }
+
+
+def for_task(settings: Mapping[str, object], task: str) -> dict[str, object]:
+    """`complete_settings(**settings)` with the metric of the task; ValueError for settings that do not suit it.
+
+    What depends on the chips, the loss and the augmentation, is completed by the training itself.
+    """
+    registry.check_parameters(complete_settings, settings, "train")
+    settings = complete_settings(**settings)
+    check_augment(settings["augment"], where="train: augment")
+    module = registry.load("tasks", task)
+    registry.check_parameters(module.targets, settings["assign"], "train: assign")
+    metric = settings["metric"] = settings["metric"] or module.PRIMARY
+    if metric not in module.METRICS:
+        raise ValueError(f"train: metric: no {metric!r}; {registry.suggest(str(metric), module.METRICS)}")
+    return settings
 
 
 def _early_stopping(*, patience: int) -> None:
@@ -220,8 +236,7 @@ class Run:
         code: str | None = None,
         count: int = 1,
     ) -> None:
-        registry.check_parameters(complete_settings, settings, "train")
-        self.settings = complete_settings(**settings)
+        self.settings = for_task(settings, task)
         workers.check(count, framework, self.settings, own=own_model.is_own(model, model_settings))
         check_arithmetic(device, self.settings["precision"], threads)
         if type(seed) is not int or not 0 <= seed < 2**64:
@@ -232,7 +247,7 @@ class Run:
         self._check_chips(task, bands)
         self.train_rows, self.val_rows = self.chips.rows("train"), self.chips.rows("val")
         self.steps_per_epoch = count_batches(len(self.train_rows), self.settings["batch"], drop_last=True)
-        self._complete_for_task()
+        self._complete_for_chips()
         self.normalisation = Normalisation.read(statistics, len(bands))
         self.initial = weight_files.load(weights)
         weight_files.check(self.graph, self.initial, str(weights))
@@ -291,9 +306,8 @@ class Run:
         self.chips.check_classes(self.graph.classes)
         models.shapes(self.graph, *self.chips.shape)
 
-    def _complete_for_task(self) -> None:
-        """Fill in the settings that depend on task and chips."""
-        registry.check_parameters(self.task.targets, self.settings["assign"], "train: assign")
+    def _complete_for_chips(self) -> None:
+        """Fill in the settings that depend on the chips, which must have labels."""
         dtype = self.chips.images.dtype.name
         self.settings["augment"] = check_augment(self.settings["augment"], dtype=dtype, where="train: augment")
         loss = dict(self.settings["loss"] or self.task.LOSS)
@@ -301,11 +315,6 @@ class Run:
             counts = self.chips.class_counts(self.train_rows, self.graph.classes)
             loss["class_weights"] = balanced_weights(counts)
         self.settings["loss"] = complete_loss(loss, self.graph)
-        if self.settings["metric"] is None:
-            self.settings["metric"] = self.task.PRIMARY
-        if self.settings["metric"] not in self.task.METRICS:
-            there = registry.suggest(str(self.settings["metric"]), self.task.METRICS)
-            raise ValueError(f"train: metric: no {self.settings['metric']!r}; {there}")
         for split, rows in (("train", self.train_rows), ("val", self.val_rows)):
             if not self.chips.class_counts(rows, self.graph.classes).any():
                 raise ValueError(f"{self.chips.folder}: split {split!r} has no label; choose other scenes for it")
