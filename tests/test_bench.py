@@ -459,7 +459,7 @@ def test_the_scene_is_drawn_once_and_as_described(tmp_path, monkeypatch):
     assert np.array_equal(np.load(again_made / "scene_hwc.npy"), scene.image)
 
 
-@pytest.mark.parametrize("kernel", ["components", "confusion", "nms", "statistics"])
+@pytest.mark.parametrize("kernel", ["blend", "components", "confusion", "nms", "statistics"])
 def test_a_kernel_s_check_sees_one_wrong_number_in_what_is_timed(kernel, tmp_path, monkeypatch):
     monkeypatch.setattr(_scene, "QUICK_SIZE", 700)
     for made in registry.load("bench", kernel).cases(Scene(quick=True, cache=tmp_path), True):
