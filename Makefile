@@ -5,6 +5,7 @@
 # make test    set up what is missing, run the tests
 # make test-conda    the small study with --use-conda, against a channel made of what this machine has
 # make test-slurm    the tests of the SLURM profile, on a SLURM of virtual nodes: root, and Debian's slurm-wlm and munge
+# make containers    what an image with all conda environments is built from, into build/containers; needs conda
 # make docs    write the tables of config/README.md and the graph of README.md anew
 # make lint    what .ci/run checks besides the tests
 # make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60
@@ -23,7 +24,7 @@ WHERE := $(if $(PROFILE),--profile workflow/profiles/$(PROFILE),--cores $(CORES)
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
-.PHONY: study bench bench-train test test-conda test-slurm docs lint sanitize setup clean
+.PHONY: study bench bench-train test test-conda test-slurm containers docs lint sanitize setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
@@ -51,6 +52,9 @@ test-conda: setup
 
 test-slurm: setup
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest tests/slurm $(ARGS)
+
+containers: setup
+	@$(BIN)/python workflow/containers.py build/containers
 
 docs: setup
 	@$(BIN)/python workflow/docs.py

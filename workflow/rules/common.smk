@@ -23,8 +23,9 @@ RVK = (
     else "exec rvk"
 )
 
-# A cluster's table is no part of a study: a profile names it.
+# A cluster's table is no part of a study: a profile names it. Nor is the image with all environments.
 SITE = config.pop("cluster", None)
+IMAGE = config.pop("container", None)
 try:
     STUDY = Study.resolve(
         config,
