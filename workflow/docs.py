@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -85,7 +84,7 @@ def rulegraph() -> str:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [*command, "--configfile", ROOT / "config/config.yaml", "--rulegraph", "mermaid-js"],
-            cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+            cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
     if done.returncode:
         sys.exit(f"docs: error: snakemake --rulegraph failed:\n{done.stderr}")
