@@ -3,7 +3,7 @@
     post.md        kramdown with YAML front matter
     numbers.csv    every number of its sentences: text, value, source (those of captions are in the figures' CSV)
     study.yaml     the settings that repeat the study
-    <figure>.svg, <figure>.png
+    <figure>.svg, <figure>.png    of photographs the PNG alone
 
 Sentences are chosen by what the tables hold (page/post.md.j2), numbers come from the tables, and rules find what
 surprised (rvkernels/surprises.py).
@@ -27,8 +27,9 @@ from rvkernels.compare import BASELINE
 from rvkernels.facts import Facts, Numbers, facts, networks
 from rvkernels.figures import metric_name, scientific
 from rvkernels.files import atomic, read_json
+from rvkernels.frameworks import title
 from rvkernels.results import Results
-from rvkernels.surprises import name_of, surprises
+from rvkernels.surprises import surprises
 
 TEMPLATE = Path(__file__).with_name("page")
 WORDS_PER_MINUTE = 200
@@ -68,7 +69,7 @@ def blog(folder: str | Path, study: dict, datasets: dict[str, str], figures: str
     with atomic(out) as temporary:
         temporary.mkdir()
         for one in shown:
-            for suffix in ("svg", "png"):
+            for suffix in _suffixes(one):
                 shutil.copyfile(Path(figures) / f"{one['name']}.{suffix}", temporary / f"{one['name']}.{suffix}")
         (temporary / "post.md").write_text(text)
         (temporary / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False, width=100))
@@ -79,7 +80,7 @@ def _post(results: Results, numbers: Numbers, figure: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"text_cell": markdown, "framework_name": name_of}
+    environment.filters |= {"text_cell": markdown, "framework_name": title}
     found = facts(results)
     body = environment.get_template("post.md.j2").render(
         facts=found,
@@ -89,7 +90,7 @@ def _post(results: Results, numbers: Numbers, figure: Any) -> str:
         listing=findings.listing,
         metric_name=metric_name,
         scientific=scientific,
-        name_of=name_of,
+        title=title,
         asks=TASKS,
         surprises=[(surprise.expected, surprise.say(numbers)) for surprise in surprises(results)],
         several=results.several_frameworks,
@@ -112,7 +113,7 @@ def _front(results: Results, found: Facts, numbers: Numbers, body: str) -> dict:
         "published": True,
         "title": results.study["title"] or results.study["study"],
         "excerpt": _excerpt(results, found, numbers),
-        "tags": ["remote sensing", "deep learning", "reproducibility", *tasks, *map(name_of, found.frameworks)],
+        "tags": ["remote sensing", "deep learning", "reproducibility", *tasks, *map(title, found.frameworks)],
         "difficulty": "intermediate",
         "date": datetime.date.fromisoformat(max(started)[:10]) if started else None,
         "authors": ["the rvkernels authors"],
@@ -127,14 +128,20 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]{}|<>$])", r"\\\1", text)
 
 
+def _suffixes(one: dict) -> tuple[str, ...]:
+    """The files of a figure, the one that is shown first."""
+    return ("png",) if one["kind"] in PHOTOGRAPHS else ("svg", "png")
+
+
 def _figure(one: dict, caption: str) -> str:
     """Picture and caption with kramdown's attribute lists; the PNG has twice the pixels."""
-    suffix = "png" if one["kind"] in PHOTOGRAPHS else "svg"
+    name, suffixes = one["name"], _suffixes(one)
     alt = markdown(one["alt"].replace("\n", " "))
     title = html.escape(one["title"], quote=True)
+    links = ", ".join(f"[{suffix.upper()}]({name}.{suffix})" for suffix in suffixes)
     return (
-        f'![{alt}]({one["name"]}.{suffix}){{: width="700" title="{title}" }}\n{{: .figure #figure-{one["name"]} }}\n\n'
-        f"{markdown(caption)} ([SVG]({one['name']}.svg), [PNG]({one['name']}.png))\n{{: .caption }}\n"
+        f'![{alt}]({name}.{suffixes[0]}){{: width="700" title="{title}" }}\n{{: .figure #figure-{name} }}\n\n'
+        f"{markdown(caption)} ({links})\n{{: .caption }}\n"
     )
 
 
@@ -156,7 +163,7 @@ def _table(results: Results) -> dict[str, list]:
                 [
                     name,
                     model,
-                    name_of(framework) if model != BASELINE else "logistic regression",
+                    title(framework) if model != BASELINE else "logistic regression",
                     f"{metric_name(metric)} {findings.span(one['mean'], one.low, one.high)[0]}",
                     findings.number(median.get("train_epoch_s"), 1 / 60)[0],
                     findings.number(median.get("step_median_s"), 1000)[0],
@@ -180,8 +187,6 @@ def _excerpt(results: Results, found: Facts, n: Numbers) -> str:
         else "one seed each"
     )
     slowest = max((times.high for _, times in speed.others), key=lambda times: times.value) if speed else None
-    cost = (
-        f", and a step takes up to {n(slowest, '.2f')} times as long as in {name_of(speed.leader)}" if slowest else ""
-    )
-    names = findings.listing(map(name_of, found.frameworks))
+    cost = f", and a step takes up to {n(slowest, '.2f')} times as long as in {title(speed.leader)}" if slowest else ""
+    names = findings.listing(map(title, found.frameworks))
     return f"The same networks and batches in {names}, on {titles}: {said}{cost}."

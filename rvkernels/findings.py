@@ -536,7 +536,7 @@ def published_table(results: Results, name: str) -> Table | None:
     for row in own.itertuples():
         rows.append(
             {
-                "what": words(f"{row.model} in {row.framework}"),
+                "what": words("baseline" if row.model == BASELINE else f"{row.model} in {row.framework}"),
                 "metric": words(metric_name(metric)),
                 "value": span(row.mean, row.low, row.high),
                 "source": words("this study"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Callable
 
@@ -32,6 +36,19 @@ def load(kind: str, name: str) -> ModuleType:
     if name not in names(kind):
         raise ValueError(f"no {name!r} in rvkernels/{kind}/; {suggest(name, names(kind))}")
     return importlib.import_module(f"rvkernels.{kind}.{name}")
+
+
+@functools.cache
+def constant(kind: str, name: str, what: str, default: object = None) -> object:
+    """What rvkernels/<kind>/<name>.py assigns to `what`, a literal, read without importing the file.
+
+    `default` when there is no such file, or it says nothing.
+    """
+    spec = importlib.util.find_spec(f"rvkernels.{kind}.{name}")
+    for line in ast.parse(Path(spec.origin).read_text()).body if spec else ():
+        if isinstance(line, ast.Assign) and [getattr(target, "id", None) for target in line.targets] == [what]:
+            return ast.literal_eval(line.value)
+    return default
 
 
 def parameters(function: Callable) -> dict[str, object]:

@@ -11,8 +11,9 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from rvkernels.figures import FRAMEWORKS
+from rvkernels import registry
 from rvkernels.files import to_json
+from rvkernels.frameworks import color
 from rvkernels.live import State, Watcher
 
 ADDRESS = "127.0.0.1"
@@ -30,7 +31,9 @@ class Server(ThreadingHTTPServer):
         self._lock, self._state = threading.Lock(), b""
         self._looked = float("-inf")
         page = PAGE.read_text().replace("{{EVERY}}", str(round(1000 * every)))
-        self.page = page.replace("{{COLORS}}", json.dumps(FRAMEWORKS)).encode()
+        self.page = page.replace(
+            "{{COLORS}}", json.dumps({name: color(name) for name in registry.names("frameworks")})
+        ).encode()
         self.names = {f"{host}:{self.server_port}" for host in (ADDRESS, "localhost")}
 
     @property

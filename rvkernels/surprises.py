@@ -17,6 +17,7 @@ from rvkernels.compare import BASELINE
 from rvkernels.facts import Number, Numbers
 from rvkernels.figures import metric_name
 from rvkernels.figures.per_class import QUANTITY
+from rvkernels.frameworks import title
 from rvkernels.results import Results
 
 # What would surprise nobody.
@@ -27,8 +28,6 @@ DROP = 0.05  # from validation to test
 TAIL = 1.5  # 95th percentile of the steps over their median
 SETUP = 0.2  # share of a run before the first step
 BEATEN = 0.02  # by which the baseline is better at a class
-
-NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "caffe2": "Caffe2", "jax": "JAX", "logistic": "the baseline"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,6 @@ def _largest(rule: Rule, results: Results) -> Surprise | None:
     return Surprise(rule.__name__, " ".join(rule.__doc__.split()), excess, say)
 
 
-def name_of(framework: str) -> str:
-    """The framework as its makers write it."""
-    return NAMES.get(framework, framework)
-
-
 def speed(results: Results) -> Found:
     """Frameworks that do the same arithmetic take about the same time."""
     for (experiment, model), times in _medians(results, "step_median_s"):
@@ -73,7 +67,7 @@ def speed(results: Results) -> Found:
 
         def say(n: Numbers, e=experiment, m=model, s=slow, f=fast, r=ratio) -> str:
             said = n(Number(r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {s} / {f}"), ".1f")
-            return f"A training step of {m} on {e} takes {said} times as long in {name_of(s)} as in {name_of(f)}."
+            return f"A training step of {m} on {e} takes {said} times as long in {title(s)} as in {title(f)}."
 
         yield math.log(ratio) / math.log(RATIO), say
 
@@ -91,8 +85,8 @@ def order(results: Results) -> Found:
         def say(n: Numbers, e=experiment, m=model, u=usual, h=here, r=ratio) -> str:
             said = n(Number(r, f"tables/runs.csv: step_median_s of {m} on {e}, medians over seeds, {u} / {h}"), ".2f")
             return (
-                f"{name_of(u)} is the fastest more often than any other, but with {m} on {e} a step takes {said} times "
-                f"as long in it as in {name_of(h)}."
+                f"{title(u)} is the fastest more often than any other, but with {m} on {e} a step takes {said} times "
+                f"as long in it as in {title(h)}."
             )
 
         yield math.log(ratio) / math.log(RATIO), say
@@ -107,8 +101,8 @@ def memory(results: Results) -> Found:
         def say(n: Numbers, e=experiment, m=model, a=much, b=little, v=values, r=ratio) -> str:
             where = f"tables/runs.csv: peak_rss_mb of {m} on {e}, medians over seeds"
             return (
-                f"With {m} on {e}, {name_of(a)} needs {n(Number(v[a], f'{where}, {a}'), ',.0f')} MiB at its peak, "
-                f"{n(Number(r, f'{where}, {a} / {b}'), '.1f')} times as much as {name_of(b)} "
+                f"With {m} on {e}, {title(a)} needs {n(Number(v[a], f'{where}, {a}'), ',.0f')} MiB at its peak, "
+                f"{n(Number(r, f'{where}, {a} / {b}'), '.1f')} times as much as {title(b)} "
                 f"({n(Number(v[b], f'{where}, {b}'), ',.0f')} MiB)."
             )
 
@@ -180,7 +174,7 @@ def confusion(results: Results) -> Found:
                 where = f"eval.json: conf_mat of {m} on {e.name} in {f}, all seeds"
                 other, own = n(Number(100 * s[t, k], where), ".0f"), n(Number(100 * r[t], where), ".0f")
                 return (
-                    f"On {e.name}, {m} in {name_of(f)} takes {other} % of {e.classes[t]} for {e.classes[k]}, and "
+                    f"On {e.name}, {m} in {title(f)} takes {other} % of {e.classes[t]} for {e.classes[k]}, and "
                     f"recognises {own} %."
                 )
 
@@ -228,7 +222,7 @@ def drop(results: Results) -> Found:
             def say(n: Numbers, e=name, m=model, f=framework, r=row, q=metric, v=column) -> str:
                 where = f"tables/runs.csv: mean over seeds, {m} on {e} in {f}"
                 return (
-                    f"{m} in {name_of(f)} on {e} reaches {metric_name(q)} {n(Number(r[v], f'{where}, {v}'), '.3f')} in "
+                    f"{m} in {title(f)} on {e} reaches {metric_name(q)} {n(Number(r[v], f'{where}, {v}'), '.3f')} in "
                     f"validation and {n(Number(r[q], f'{where}, {q}'), '.3f')} in the test."
                 )
 
@@ -246,7 +240,7 @@ def tail(results: Results) -> Found:
 
             def say(n: Numbers, e=name, m=model, f=framework, r=ratio) -> str:
                 said = n(Number(r, f"steps.npz: 95th percentile over median, {m} on {e} in {f}, all seeds"), ".1f")
-                return f"One step in twenty of {m} on {e} in {name_of(f)} takes {said} times the median or longer."
+                return f"One step in twenty of {m} on {e} in {title(f)} takes {said} times the median or longer."
 
             yield math.log(ratio) / math.log(TAIL), say
 
@@ -268,7 +262,7 @@ def set_up(results: Results) -> Found:
                 )
                 said = n(Number(100 * s, where), ".0f")
                 return (
-                    f"Before the first step, {name_of(f)} spends {said} % of a run of {m} on {e} on importing itself "
+                    f"Before the first step, {title(f)} spends {said} % of a run of {m} on {e} on importing itself "
                     "and building the network."
                 )
 
@@ -285,7 +279,7 @@ def target(results: Results) -> Found:
                 where = f"tables/targets.csv: {r.model} on {r.experiment} in {r.framework}"
                 return (
                     f"{n(Number(k, where))} of {n(Number(r.runs, where))} runs of {r.model} on {r.experiment} in "
-                    f"{name_of(r.framework)} never reach {metric_name(r.metric)} "
+                    f"{title(r.framework)} never reach {metric_name(r.metric)} "
                     f"{n(Number(r.target, where), 'g')} in validation."
                 )
 

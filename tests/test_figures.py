@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from rvkernels import registry
+from rvkernels import frameworks, registry
 from rvkernels.figures import COLUMN, INK, STYLE, WIDTH, Figure, Panel, Selection, compose, figures, pareto, write
 
 
@@ -17,6 +19,16 @@ from rvkernels.figures import COLUMN, INK, STYLE, WIDTH, Figure, Panel, Selectio
 def test_a_figure_file_has_four_functions(name):
     module = registry.load("figures", name)
     assert all(callable(getattr(module, function)) for function in ("select", "draw", "caption", "alt"))
+
+
+def test_every_framework_has_a_name_and_a_colour_that_are_known_without_it():
+    names = [*registry.names("frameworks"), "logistic"]
+    for what in (frameworks.title, frameworks.color):
+        assert len({what(name) for name in names}) == len(names)
+    assert frameworks.title("torch") == "PyTorch"
+    program = "import sys; from rvkernels.frameworks import color; print(color('torch'), 'torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == f"{frameworks.color('torch')} False\n"
 
 
 def draw_line(tables, ax):

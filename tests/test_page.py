@@ -340,6 +340,14 @@ def start_charts(page) -> None:
         page.wait_for_function(f"{drawn}.charts.length", arg=figure)
 
 
+def test_the_first_column_leaves_room_for_the_others(opened):
+    page = opened(width=390)
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    widths = page.evaluate("[...document.querySelectorAll('tbody tr > :first-child')].map((c) => c.offsetWidth)")
+    assert len(widths) > 10
+    assert max(widths) < 390 / 2
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_opens_whole_and_accessible(opened, width, scheme):

@@ -17,7 +17,8 @@ import pandas as pd
 import vl_convert
 
 from rvkernels import registry
-from rvkernels.figures import FRAMEWORKS, GRAY, Figure
+from rvkernels.figures import Figure
+from rvkernels.frameworks import color as framework_color
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
@@ -87,7 +88,7 @@ def _inside(text: str) -> str:
 def color(frameworks: Iterable[str]) -> dict:
     """A framework has the colour that it has in every figure."""
     names = list(dict.fromkeys(frameworks))
-    scale = {"domain": names, "range": [FRAMEWORKS.get(name, GRAY) for name in names]}
+    scale = {"domain": names, "range": [framework_color(name) for name in names]}
     return {"field": "framework", "type": "nominal", "scale": scale, "legend": None}
 
 

@@ -32,7 +32,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from rvkernels import registry
+from rvkernels import frameworks, registry
 from rvkernels.results import Results
 
 STYLE = Path(__file__).with_name("style.mplstyle")
@@ -44,8 +44,7 @@ NEUTRAL = "#757575"  # what that is where nothing says otherwise: read on white 
 GRAY = "#6b7280"
 BAND = "#9aa2ad"  # filled, and drawn with little opacity: margins and bands
 
-# Distinguishable with colour-blind eyes (Okabe and Ito 2008); a framework keeps its colour in every figure.
-FRAMEWORKS = {"torch": "#d55e00", "tensorflow": "#0072b2", "caffe2": "#009e73", "jax": "#aa4499", "logistic": GRAY}
+# Distinguishable with colour-blind eyes (Okabe and Ito 2008), as the frameworks' are.
 SPLITS = {"train": "#0072b2", "val": "#009e73", "test": "#d55e00"}
 NAMES = {"accuracy": "accuracy", "miou": "mIoU", "mean_iou": "mIoU", "ap50": "AP50", "ap50_95": "AP50:95"}
 LINES = ("-", "--", ":", "-.")
@@ -256,7 +255,7 @@ def _inherit(svg: str) -> str:
 def shade(framework: str, model: int) -> tuple[float, float, float]:
     """The framework's colour, mixed with white for the second, third, ... model of an experiment."""
     white = min(0.55, 0.35 * model)
-    r, g, b = (c + white * (1 - c) for c in to_rgb(FRAMEWORKS.get(framework, "#8c564b")))
+    r, g, b = (c + white * (1 - c) for c in to_rgb(frameworks.color(framework)))
     return r, g, b
 
 

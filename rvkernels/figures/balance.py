@@ -60,6 +60,8 @@ def _counts(experiment: Experiment, split: str) -> pd.DataFrame:
 def _ends(tables: Tables) -> str:
     train = tables["table"][tables["table"].split == "train"]
     most, least = train.loc[train["count"].idxmax()], train.loc[train["count"].idxmin()]
+    if most["count"] == least["count"]:
+        return "In training every class is as frequent as the others."
     return (
         f"In training the most frequent class is {most['class']} ({most.share:.1%}), the rarest {least['class']} "
         f"({least.share:.1%})."

@@ -1,7 +1,8 @@
 """The interface behind which a framework stands: NumPy in, NumPy out.
 
 rvkernels/frameworks/<name>.py has one class `Framework` with the members below, and is the only file that imports the
-framework. No framework reads a file, shuffles, augments or computes a metric.
+framework; TITLE is its name as its makers write it, COLOR its colour in every figure. No framework reads a file,
+shuffles, augments or computes a metric.
 
 A framework that can train in several processes has, beside the class, a function launch(count, command) that runs
 `command` as so many workers on this machine and returns the exit status of those that failed by rank
@@ -45,8 +46,20 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from rvkernels import registry
 from rvkernels.models import Conv, Graph, OwnModel, parameter_count, shapes, trained
 from rvkernels.registry import suggest
+
+
+def title(name: str) -> str:
+    """The framework as its makers write it."""
+    return registry.constant("frameworks", name, "TITLE", name)
+
+
+def color(name: str) -> str:
+    """Its colour in every figure, #rrggbb; gray for what is no framework, as the baseline."""
+    return registry.constant("frameworks", name, "COLOR", "#6b7280")
+
 
 # Settings of each loss with their defaults. `ignore` None: 255 for segmentation, as in label chips, else -1.
 LOSSES: dict[str, dict[str, object]] = {

@@ -61,6 +61,9 @@ from rvkernels.models import (
     weight_shapes,
 )
 
+TITLE = "Caffe2"
+COLOR = "#009e73"
+
 
 def _mkl_cpu_type(cpuinfo: str) -> str | None:
     """What MKL is to take the processor for, given the text of /proc/cpuinfo; None: what it finds itself.

@@ -41,6 +41,9 @@ from rvkernels.models import (
     weight_shapes,
 )
 
+TITLE = "JAX"
+COLOR = "#aa4499"
+
 # GPUs compute products of float32 with fewer bits otherwise.
 _EXACT = lax.Precision.HIGHEST
 _IMAGES = ("NHWC", "HWIO", "NHWC")

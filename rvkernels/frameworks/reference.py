@@ -32,6 +32,9 @@ from rvkernels.models import (
     trained,
 )
 
+TITLE = "the NumPy reference"
+COLOR = "#8c564b"
+
 Arrays = dict[str, np.ndarray]
 # Gradient of the output -> gradients of the inputs in order, gradients of the weights by part ("weight", "bias", ...).
 Backward = Callable[[np.ndarray], tuple[list[np.ndarray], Arrays]]

@@ -52,6 +52,9 @@ from rvkernels.models import (
 )
 from rvkernels.workers import Team
 
+TITLE = "TensorFlow"
+COLOR = "#0072b2"
+
 
 @contextlib.contextmanager
 def _log_held_back() -> Iterator[None]:

@@ -47,6 +47,9 @@ from rvkernels.models import (
 )
 from rvkernels.workers import Team
 
+TITLE = "PyTorch"
+COLOR = "#d55e00"
+
 # A module's own name of each canonical part.
 _PARTS = {"weight": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "variance": "running_var"}
 # torch.optim's name of each canonical part of the optimizer's state.
