@@ -9,6 +9,7 @@ installs the `pip:` list of the file; the rest of it is for conda.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 import subprocess
@@ -50,6 +51,7 @@ def read(name: str) -> tuple[str, list[str]]:
     return python, pip
 
 
+@functools.cache  # the workflow asks for every job
 def shares_base(name: str) -> bool:
     """Whether a framework has the Python of base.yaml, and so the rvkernels that is built for it."""
     return name != PEERS and read(name)[0] == read("base")[0]
