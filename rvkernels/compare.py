@@ -28,7 +28,7 @@ KEYS = ["experiment", "dataset", "task", "model", "framework", "seed"]
 GROUP = KEYS[:-1]
 TARGET = ["target", "reached", "time_to_target_s"]
 COST = ["chips_per_s", "predict_chips_per_s", "peak_rss_mb", "peak_device_mb"]
-LAST = ["device", "threads", "weight_identical", "validated", "record"]
+LAST = ["device", "threads", "workers", "weight_identical", "validated", "record"]
 LOWER_IS_BETTER = ("ece",)
 # Endings of what a run costs; above 0, so that ratios of frameworks mean something.
 MEASURED = ("_s", "_mb")
@@ -68,9 +68,10 @@ def compare(runs: str | Path, out: str | Path, study: dict | None = None) -> Non
     runs         per run, in this order: KEYS; primary (the name of the task's main metric) and every overall metric of
                  eval.json; target, reached and time_to_target_s; every number of the record's result; chips_per_s,
                  predict_chips_per_s, peak_rss_mb, peak_device_mb; every time of the records summed in seconds
-                 (train_epoch_s, ..., predict_network_s, ...); device, threads, weight_identical (false: a user's own
-                 model, whose frameworks start from weights of their own), validated, and the record's path below
-                 `runs`. Groups whose members depend on task and framework are sorted by name.
+                 (train_epoch_s, ..., predict_network_s, ...); device, threads (of each worker), workers (that trained),
+                 weight_identical (false: a user's own model, whose frameworks start from weights of their own),
+                 validated, and the record's path below `runs`. Groups whose members depend on task and framework are
+                 sorted by name.
     summary      per experiment, model, framework and quantity: mean, std, low, high, count
     classes      per run, class and quantity of eval.json's class items: value
     epochs       per run, epoch and quantity of log.csv: value
@@ -199,6 +200,7 @@ def _last(runs: Path, folder: Path, record: dict, predicted: dict) -> dict:
         "peak_device_mb": record.get("peak_device_mb"),
         "device": record.get("device"),
         "threads": record.get("threads"),
+        "workers": record.get("workers", {}).get("count"),
         "weight_identical": record.get("weight_identical"),
         "validated": record["validated"] and predicted["validated"],
         "record": (folder / "record.json").relative_to(runs).as_posix(),

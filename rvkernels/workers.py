@@ -380,8 +380,8 @@ def _reach(seat: Seat, deadline: float) -> socket.socket:
     while True:
         try:
             return socket.create_connection((seat.host, seat.port), timeout=10)
-        except OSError as error:
-            if time.monotonic() > deadline:
+        except OSError as error:  # a name that means nothing does not come to mean something later
+            if time.monotonic() > deadline or isinstance(error, socket.gaierror):
                 raise ValueError(
                     f"worker {seat.rank} of {seat.count} does not reach worker 0 at {seat.host}:{seat.port} ({error}); "
                     f"set MASTER_ADDR and MASTER_PORT"

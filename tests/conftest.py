@@ -8,6 +8,8 @@ import importlib.metadata
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from rvkernels.checkpoint import Checkpoint, write_checkpoint
 from rvkernels.files import write_json
 from rvkernels.record import machine
 from rvkernels.train import build_graph
+
+ROOT = Path(__file__).parents[1]
 
 # The same examples every time: a failure that comes and goes helps nobody. Deadlines are off, machines differ.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
@@ -221,7 +225,73 @@ def _write_training(
     }
 
 
-_DATASET = Path(__file__).parents[1] / "config/datasets/towns.yaml"
+@pytest.fixture(scope="session")
+def training_by_rvk():
+    """The class _Training: a training by `rvk train`."""
+    return _Training
+
+
+class _Training:
+    """A training by `rvk train` in `framework`; every call has a folder below `root` for its results.
+
+    arguments  of rvkernels.train.Run, as `study` makes them
+    """
+
+    def __init__(self, root: Path, framework: str, arguments: dict) -> None:
+        self.root = root
+        write_json(
+            root / "settings.json",
+            {
+                "task": arguments["task"],
+                "model": arguments["model_settings"],
+                "device": "cpu",
+                "train": arguments["settings"],
+                "pretrained": None,
+                "code": None,
+            },
+        )
+        classes = ", ".join(f"{{ name: {name} }}" for name in arguments["classes"])
+        (root / "patches.yaml").write_text(
+            f"title: Patches\ntasks: [{arguments['task']}]\nform: towns\nclasses: [{classes}]\n"
+            f"bands: [{', '.join(arguments['bands'])}]\nlicence: none\n"
+        )
+        self._options = [
+            *("train", "--framework", framework, "--model", arguments["model"], "--seed", str(arguments["seed"])),
+            *("--settings", root / "settings.json", "--dataset", root / "patches.yaml", "--threads", "1"),
+            *("--chips", arguments["chips"], "--statistics", arguments["statistics"]),
+            *("--weights", arguments["weights"]),
+        ]
+
+    def command(self, out: str, *options: str | Path) -> list[str | Path]:
+        """The command line of rvk."""
+        code = "import sys; from rvkernels.cli import main; sys.exit(main())"
+        files = ["--log", f"{self.root / out}.log", *self._options, "--out", self.root / out]
+        return [sys.executable, "-c", code, *files, *options]
+
+    def start(self, out: str, *options: str | Path, **variables: str) -> subprocess.Popen:
+        """Begun, with `variables` in its environment."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+        return subprocess.Popen(
+            self.command(out, *options), env={**environment, **variables}, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, out: str, *options: str | Path) -> None:
+        """To its end."""
+        process = self.start(out, *options)
+        _, errors = process.communicate(timeout=1800)
+        assert process.returncode == 0, errors[-3000:]
+
+    def losses(self, out: str) -> np.ndarray:
+        """Of every step."""
+        with np.load(self.root / out / "steps.npz") as steps:
+            return steps["loss"]
+
+    def record(self, out: str) -> dict:
+        return json.loads((self.root / out / "record.json").read_text())
+
+
+_DATASET = ROOT / "config/datasets/towns.yaml"
 _STUDY = {
     "study": "made",
     "title": "",

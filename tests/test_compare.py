@@ -47,7 +47,7 @@ def test_the_columns_stand_in_the_documented_order(runs, tables):
         *("target", "reached", "time_to_target_s", "best_epoch", "steps"),
         *("chips_per_s", "predict_chips_per_s", "peak_rss_mb", "peak_device_mb"),
         *("predict_network_s", "step_s", "train_epoch_s", "val_epoch_s", "device", "threads"),
-        *("weight_identical", "validated", "record"),
+        *("workers", "weight_identical", "validated", "record"),
     ]
 
 

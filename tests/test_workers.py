@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,7 +19,6 @@ from rvkernels import workers
 from rvkernels.batches import Batches, Normalisation
 from rvkernels.checkpoint import read_meta
 from rvkernels.chips import Chips
-from rvkernels.files import write_json
 from rvkernels.study import Study, load
 from rvkernels.train import Run, complete_settings
 from rvkernels.workers import Seat, Team, first_host, meet, seat
@@ -173,6 +170,13 @@ def test_a_worker_that_does_not_come_is_named():
         meet(Seat(1, 3, 0, "127.0.0.1", port), "same", seconds=0.2)
 
 
+def test_a_place_that_has_no_address_is_named_at_once():
+    with pytest.raises(
+        ValueError, match=r"worker 1 of 2 does not reach worker 0 at no.such.host.invalid:1 .*MASTER_ADDR"
+    ):
+        meet(Seat(1, 2, 0, "no.such.host.invalid", 1), "same")
+
+
 def test_strangers_are_no_workers():
     port = workers.free_port()
     found = []
@@ -311,64 +315,11 @@ def test_an_own_model_trains_in_several_processes_in_torch_only():
         workers.check(2, "tensorflow", settings, own=True)
 
 
-RVK = "import sys; from rvkernels.cli import main; sys.exit(main())"
-
-
-class Training:
-    """A training by `rvk train` in `framework`; every call has a folder for its results."""
-
-    def __init__(self, root, framework, arguments):
-        self.root = root
-        write_json(
-            root / "settings.json",
-            {
-                "task": arguments["task"],
-                "model": arguments["model_settings"],
-                "device": "cpu",
-                "train": arguments["settings"],
-                "pretrained": None,
-                "code": None,
-            },
-        )
-        classes = ", ".join(f"{{ name: {name} }}" for name in arguments["classes"])
-        (root / "patches.yaml").write_text(
-            f"title: Patches\ntasks: [{arguments['task']}]\nform: towns\nclasses: [{classes}]\n"
-            f"bands: [{', '.join(arguments['bands'])}]\nlicence: none\n"
-        )
-        self.options = [
-            *("train", "--framework", framework, "--model", arguments["model"], "--seed", str(arguments["seed"])),
-            *("--settings", root / "settings.json", "--dataset", root / "patches.yaml", "--threads", "1"),
-            *("--chips", arguments["chips"], "--statistics", arguments["statistics"]),
-            *("--weights", arguments["weights"]),
-        ]
-
-    def start(self, out, *options, **variables):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-        log, folder = f"{self.root / out}.log", self.root / out
-        return subprocess.Popen(
-            [sys.executable, "-c", RVK, "--log", log, *self.options, "--out", folder, *options],
-            env={**environment, **variables}, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def run(self, out, *options):
-        process = self.start(out, *options)
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors[-3000:]
-
-    def losses(self, out):
-        with np.load(self.root / out / "steps.npz") as steps:
-            return steps["loss"]
-
-    def record(self, out):
-        return json.loads((self.root / out / "record.json").read_text())
-
-
-TASKS = {"torch": "segmentation", "tensorflow": "detection"}
+TASKS = {"torch": "segmentation", "tensorflow": "classification"}
 
 
 @pytest.fixture(scope="module", params=TASKS)
-def training(request, tmp_path_factory, write_training):
+def training(request, tmp_path_factory, write_training, training_by_rvk):
     """A training in one framework that one process has done, in the folder "alone"."""
     if importlib.util.find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed in this environment")
@@ -379,7 +330,7 @@ def training(request, tmp_path_factory, write_training):
         labels = np.load(root / "chips/labels.npy")
         labels[::3, 2:] = 255  # nearly nothing of every third chip counts
         np.save(root / "chips/labels.npy", labels)
-    made = Training(root, request.param, arguments)
+    made = training_by_rvk(root, request.param, arguments)
     made.run("alone")
     return made
 
@@ -425,14 +376,14 @@ def children(process):
     return found
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(("training", "victim"), [("torch", 0), ("torch", 1), ("tensorflow", 1)], indirect=["training"])
 def test_a_killed_worker_ends_the_job_and_others_go_on_from_its_checkpoint(training, victim):
     out, more = f"killed{victim}", {0: "1", 1: "3"}[victim]  # of four chips three workers have two, one and one
     process = training.start(out, "--workers", "2")
     last = training.root / out / "last.npz"
-    wait_for(lambda: last.is_file() or process.poll() is not None, 600)
+    wait_for(lambda: last.is_file() or process.poll() is not None, 1800)
     os.kill(children(process.pid)[victim], signal.SIGKILL)
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=1800)
     assert process.returncode == 1, errors[-3000:]
     assert f"worker {victim} of 2 was ended by SIGKILL; the same command goes on from the last checkpoint" in errors
     assert f"worker {victim} of 2 is gone, so worker {1 - victim} ends" in errors
@@ -446,6 +397,7 @@ def test_a_killed_worker_ends_the_job_and_others_go_on_from_its_checkpoint(train
     assert training.record(out)["workers"]["starts"] == [2, int(more)]
 
 
+@pytest.mark.parametrize("training", ["torch"], indirect=True)
 def test_tasks_of_srun_find_each_other(training):
     """Four on two nodes, from SLURM's variables alone."""
     port = workers.free_port()
@@ -465,15 +417,16 @@ def test_tasks_of_srun_find_each_other(training):
         for rank in range(4)
     ]
     for task in tasks:
-        _, errors = task.communicate(timeout=600)
+        _, errors = task.communicate(timeout=1800)
         assert task.returncode == 0, errors[-3000:]
     assert_same_training(training, "slurm")
     assert [machine["workers"] for machine in training.record("slurm")["workers"]["machines"]] == [[0, 1], [2, 3]]
 
 
+@pytest.mark.parametrize("training", ["torch"], indirect=True)
 def test_wrong_inputs_are_one_line_before_workers_start(training):
     process = training.start("wrong", "--workers", "2", "--weights", training.root / "nowhere.npz")
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=1800)
     assert process.returncode == 2
     assert len(errors.splitlines()) == 1
     assert "nowhere.npz" in errors

@@ -209,7 +209,8 @@ class Framework(Base):
 
     def wait(self) -> None:
         """Return when the device has finished."""
-        tf.test.experimental.sync_devices()
+        with tf.device(self._device):  # tf.test.experimental.sync_devices would ask those of other workers, too
+            tf.raw_ops.SyncDevice()
 
     def memory(self) -> int | None:
         """Bytes of TensorFlow's tensors on the GPU at most so far; None on the CPU."""

@@ -108,7 +108,7 @@ class Framework(Base):
         if team is not None:
             # Running statistics are the same everywhere, and an own model may leave a parameter unused.
             self._trained = nn.parallel.DistributedDataParallel(
-                self._module, broadcast_buffers=False, find_unused_parameters=isinstance(graph, OwnModel)
+                self._module, forward_sync_buffers=False, find_unused_parameters=isinstance(graph, OwnModel)
             )
         self._class_weights = None
         if self._loss.get("class_weights") is not None:

@@ -76,10 +76,16 @@ def asks(rule, device="cpu", workers=1):
 
 
 def start_workers(wildcards, resources):
-    """What stands before `rvk train`: on several nodes the command that starts it as a task on each."""
+    """What stands before `rvk train`: on several nodes the command that starts it as so many tasks.
+
+    They do not look after this snakemake, which runs on one of the nodes; SLURM ends them with its job.
+    """
     if not resources.get("mpi"):
         return ""
-    return f"{resources.mpi} --ntasks={resources.tasks} --kill-on-bad-exit=1"
+    return (
+        f"{resources.mpi} --ntasks={resources.tasks} --cpus-per-task={resources.cpus_per_task}"
+        " --kill-on-bad-exit=1 --export=ALL,RVK_PARENT="
+    )
 
 
 def check_cluster():
