@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # Columns, and values of `quantity`, that no two runs have in common.
-TIMES = ("_s", "_seconds", "_per_s", "rss_mb", "data_wait_share", "starts", "warmup_steps", "record")
+TIMES = ("_s", "_seconds", "_per_s", "rss_mb", "data_wait_share", "passes_share", "starts", "warmup_steps", "record")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -114,10 +115,10 @@ def test_step_times_apart_from_the_study(smoke):
     assert "Nothing to be done" in run(smoke)
 
 
-def kill_when(directory, log, seconds=240):
+def kill_when(directory, log, seconds=240, study="config/smoke.yaml"):
     """Start the study, and kill snakemake (not its jobs) half a second after the job with this log has begun."""
     script = subprocess.Popen(
-        command("--directory", str(directory)),
+        command("--directory", str(directory), study=study),
         env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + seconds
@@ -156,6 +157,30 @@ def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, untime
             assert all(np.array_equal(a[k], b[k]) for k in weights), name
     for name, path in files(smoke, "eval.json").items():
         assert json.loads((directory / name).read_text()) == json.loads(path.read_text()), name
+
+
+def test_in_parts_and_killed_among_them_it_ends_the_same(smoke, tmp_path, untimed):
+    study = tmp_path / "parts.yaml"
+    text = (ROOT / "config/smoke.yaml").read_text()
+    study.write_text(f"{text}\nparts: {{ chip: 3, predict: 3, evaluate: 2 }}\n")
+    kill_when(tmp_path, "*/chip/*-of-3.log", study=study)
+    time.sleep(2)
+    run(tmp_path, "--until", "predict_part", "--notemp", study=study)
+    logs = files(tmp_path, "logs/*/predict/**/*-of-3.log")
+    told = {name: path.read_bytes() for name, path in logs.items()}
+    assert len(told) == 9
+    for part in (tmp_path / SMOKE / "parts").glob("*/predict/*/*/*/2-of-3"):  # as of jobs that were killed
+        shutil.rmtree(part)
+    run(tmp_path, "--until", "compare", study=study)
+    again = {name for name, path in logs.items() if path.read_bytes() != told[name]}
+    assert again == {name for name in logs if name.endswith("/2-of-3.log")}
+    for pattern in ("data/*/chips/*", "predictions/predictions.npz", "predictions/*/*.tif", "eval.json"):
+        ours, theirs = files(tmp_path, pattern), files(smoke, pattern)
+        assert ours.keys() == theirs.keys() != set(), pattern
+        for name, path in theirs.items():
+            assert ours[name].read_bytes() == path.read_bytes(), name
+    for name, path in files(smoke, "tables/*.csv").items():
+        assert untimed(tmp_path / name) == untimed(path), name
 
 
 def test_one_core_gives_the_same_chips(smoke, tmp_path):
