@@ -11,7 +11,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from rvkernels import registry
+from rvkernels import live_words, registry
 from rvkernels.files import to_json
 from rvkernels.frameworks import color
 from rvkernels.live import State, Watcher
@@ -79,8 +79,22 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def as_json(state: State) -> str:
-    """The state with the names of its fields; numbers that are not finite become null."""
-    return json.dumps(to_json(dataclasses.asdict(state)), allow_nan=False)
+    """The state with the names of its fields, and `words`, what is said of it; numbers that are not finite are null."""
+    trainings = live_words.in_order(state.trainings)
+    rows = [live_words.row(t) for t in trainings]
+    heads = live_words.heads(rows)
+    words = {
+        "progress": live_words.progress(state),
+        "machine": live_words.machine(state),
+        "jobs": [
+            [kind, job.rule, job.what, live_words.duration(job.seconds), job.line]
+            for kind, jobs in (("running", state.running), ("failed", state.failed))
+            for job in jobs
+        ],
+        "heads": [[head, head in live_words.NUMBERS] for head in heads],
+        "rows": [{"state": t.state, "cells": [row[head] for head in heads]} for t, row in zip(trainings, rows)],
+    }
+    return json.dumps(to_json({**dataclasses.asdict(state), "words": words}), allow_nan=False)
 
 
 def serve(where: str | Path, *, port: int, every: float) -> None:

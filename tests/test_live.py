@@ -424,8 +424,11 @@ def test_the_page_and_its_state(server):
     write_training(Path("results/smoke") / RUN, epochs=2)
     first = json.loads(ask(server, "state"))["trainings"][0]
     assert first["curve"] == [[1, 2.0, 0.1], [2, 1.0, 0.2]]
-    shown_names = set(re.findall(r"\bt\.(\w+)", page))
-    assert shown_names <= first.keys(), "the page asks for what the state has not"
+    assert set(re.findall(r"\bt\.(\w+)", page)) <= first.keys(), "the page asks for what the state has not"
+    words = json.loads(ask(server, "state"))["words"]
+    assert set(re.findall(r"\bwords\.(\w+)", page)) == words.keys()
+    heads, cells = [head for head, _ in words["heads"]], words["rows"][0]["cells"]
+    assert dict(zip(heads, cells)) | {"epoch": "2/2", "loss": "1", "metric": "miou 0.200"} == dict(zip(heads, cells))
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (768, "dark"), (1440, "light")])
