@@ -150,10 +150,10 @@ class Slurm:
 
 
 def namespace_of(process: int) -> str | None:
-    """The PID namespace of a process; None when it has ended."""
+    """The PID namespace of a process; None when it has ended, or is not ours to ask."""
     try:
         return os.readlink(f"/proc/{process}/ns/pid")
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
 
 
