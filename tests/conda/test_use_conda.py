@@ -150,12 +150,13 @@ def test_an_edit_of_a_cpp_file_is_compiled_and_the_jobs_that_call_kernels_run_ag
     text, mark = source.read_text(), 'm.attr("flags")'
     assert text.count(mark) == 1
     source.write_text(text.replace(mark, f'm.attr("edited") = 7;\n  {mark}'))
-    plan = machine.snakemake("--dry-run", "--sdm", "conda")
-    jobs = plan.partition("Job stats:")[2].partition("total")[0].split()
-    assert {"package", "chip", "train", "evaluate", "report"} <= set(jobs)
-    assert f"Updated input files: {source}" in plan
+    assert f"Updated input files: {source}" in machine.snakemake("--dry-run", "--sdm", "conda")
 
     machine.snakemake("build/conda/base", "--sdm", "conda")
+    plan = machine.snakemake("--dry-run", "--sdm", "conda")
+    jobs = plan.partition("Job stats:")[2].partition("total")[0].split()
+    assert {"chip", "train", "evaluate", "report"} <= set(jobs)
+    assert "package" not in jobs
     for name in ("base", "torch"):
         assert machine.python(environment(name), "from rvkernels import _core; print(_core.edited)") == "7"
 

@@ -1,7 +1,10 @@
 # With --use-conda: a wheel of the checkout, built and unpacked where jobs find it by PYTHONPATH. Its sources are inputs, so that
 # an edit of a C++ file builds anew, which neither a post-deploy script nor a requirement in an environment's file would; what
 # CMake made is kept beside it, so that only what changed is compiled.
-rule package:
+#
+# A checkpoint, because jobs wait for it by an input that is `ancient`: while such an input is to be made Snakemake does not look
+# whether the settings of the jobs behind it have changed. After a checkpoint it looks again.
+checkpoint package:
     input:
         package_sources,
     output:
