@@ -319,6 +319,7 @@ def opened(browser, made):
     def open_page(width: int = 1440, scheme: str = "light", **options):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
         contexts.append(context)
+        context.set_default_timeout(300_000)  # milliseconds, also where other work takes the cores
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
