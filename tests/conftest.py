@@ -271,10 +271,11 @@ class _Training:
     def start(self, out: str, *options: str | Path, **variables: str) -> subprocess.Popen:
         """Begun, with `variables` in its environment."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
         return subprocess.Popen(
-            self.command(out, *options), env={**environment, **variables}, stderr=subprocess.PIPE, text=True
-        )
+            self.command(out, *options),
+            cwd=self.root, env={**environment, **variables}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def run(self, out: str, *options: str | Path) -> None:
         """To its end."""

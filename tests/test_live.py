@@ -365,7 +365,11 @@ def test_one_state_is_printed_where_there_is_no_terminal(smoke, capsys):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
 def test_its_end_leaves_a_clean_terminal(smoke, end):
     main, side = pty.openpty()
-    program = "import sys; from rvkernels.cli import main; sys.exit(main())"
+    # Where the tests run in the background a shell has told them to ignore SIGINT, and so their children.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from rvkernels.cli import main; sys.exit(main())"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", program, "watch", "results/smoke", "--every", "0.2"],
         stdin=side, stdout=side, stderr=side, cwd=smoke,

@@ -134,10 +134,10 @@ def train(framework, count, out):
         [sys.executable, "-c", code, framework, str(count), sys.executable, __file__, framework, str(out)],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join(sys.path),
             "RVK_MEETING": f"127.0.0.1:{workers.free_port()}",
         },
-        capture_output=True, text=True, check=False, timeout=1800,
+        cwd=out, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().endswith("{}"), done.stdout + done.stderr[-3000:]
