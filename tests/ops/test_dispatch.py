@@ -12,6 +12,9 @@ import pytest
 from rvkernels.ops import core
 
 LEVELS = ["baseline", "v3", "v4", "vbmi"]
+# Of v4 only table lookups of bytes differ from the level above, which parity has.
+LOOPS = ["parity", "tiff", "statistics", "augment", "normalize"]
+AGAIN = {"baseline": LOOPS, "v3": LOOPS, "v4": ["parity"]}
 HERE = Path(__file__).parent
 
 
@@ -21,13 +24,12 @@ def run(level: str, *command: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("level", LEVELS[:-1])
-@pytest.mark.parametrize("tests", ["parity", "tiff", "statistics", "augment", "normalize"])
-def test_at_a_lower_level(tests, level):
+@pytest.mark.parametrize("level", AGAIN)
+def test_at_a_lower_level(level):
     if LEVELS.index(core().isa) <= LEVELS.index(level):
         pytest.skip(f"this run is at level {core().isa} already")
-    file = str(HERE / f"test_{tests}.py")
-    done = run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", file)
+    files = [str(HERE / f"test_{name}.py") for name in AGAIN[level]]
+    done = run(level, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files)
     assert done.returncode == 0, done.stdout[-4000:]
 
 
