@@ -21,6 +21,9 @@ ARGS ?=
 FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 WHERE := $(if $(PROFILE),--profile workflow/profiles/$(PROFILE),--cores $(CORES))
+# Files of tests are dealt out to processes whole and in this order: those that take longest come first.
+FIRST := tests/workflow tests/frameworks
+TESTS := $(FIRST) $(filter-out $(FIRST) tests/conda tests/slurm tests/conftest.py,$(wildcard tests/[a-z]*))
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
@@ -40,7 +43,7 @@ bench-train: setup
 	@PATH="$$PWD/$(BIN):$$PATH" workflow/run.sh --configfile $(CONFIG) $(WHERE) bench_train $(ARGS)
 
 test: setup
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable --ignore=tests/conda --ignore=tests/slurm $(ARGS)
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --benchmark-disable --no-loadscope-reorder --ignore=tests/conda --ignore=tests/slurm $(or $(ARGS),$(TESTS))
 ifeq ($(ARGS),)
 	@for own in .venv-*/; do \
 	  [ ! -x "$$own/bin/rvk" ] || { name=$${own#.venv-}; $$own/bin/pytest $(OWN_TESTS) -k "$${name%/}"; } || exit 1; \
