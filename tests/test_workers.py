@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import importlib.util
 import json
@@ -197,16 +196,19 @@ def test_strangers_are_no_workers():
     assert found[0].count == other.count == 2
 
 
-def lifelines(count):
-    """Connected teams, and a list of (rank, reason, status) of those that would have ended their process."""
+def lifelines(count, ranks):
+    """Teams of `ranks`, connected with the first worker; of those that would have ended their process a list of
+    (rank, reason, status); the connections, the first worker's end before the other's."""
     over, connections = [], [socket.socketpair() for _ in range(1, count)]
 
     def end_of(rank):
         return lambda reason, status: over.append((rank, reason, status))
 
-    ours = {rank: pair[0] for rank, pair in enumerate(connections, 1)}
-    teams = [Team(0, count, connections=ours, end=end_of(0))]
-    teams += [Team(r, count, connections={0: pair[1]}, end=end_of(r)) for r, pair in enumerate(connections, 1)]
+    def ends_of(rank):
+        others = {r: pair[0] for r, pair in enumerate(connections, 1)}
+        return {0: connections[rank - 1][1]} if rank else others
+
+    teams = [Team(rank, count, connections=ends_of(rank), end=end_of(rank)) for rank in ranks]
     return teams, over, connections
 
 
@@ -218,25 +220,25 @@ def wait_for(condition, seconds=60):
 
 
 def test_a_lost_worker_ends_all_others():
-    _, over, connections = lifelines(3)
-    connections[1][1].shutdown(socket.SHUT_RDWR)  # as the system does when worker 2 is killed
-    wait_for(lambda: {0, 1} <= {rank for rank, _, _ in over})
-    by_rank = {rank: (reason, status) for rank, reason, status in over}
-    assert by_rank[0] == ("worker 2 of 3 is gone, so worker 0 ends", 1)
-    assert by_rank[1] == (None, 1)  # the first has said why
+    _, over, connections = lifelines(3, ranks=[0, 1])
+    connections[1][1].close()  # as the system does when worker 2 is killed
+    wait_for(lambda: len(over) == 2)
+    assert {rank: how for rank, *how in over} == {
+        0: ["worker 2 of 3 is gone, so worker 0 ends", 1],
+        1: [None, 1],  # the first has said why
+    }
 
 
 def test_a_lost_first_worker_ends_all_others():
-    _, over, connections = lifelines(3)
-    for ours, _ in connections:
-        with contextlib.suppress(OSError):  # it sees the end of another first, and has closed this one
-            ours.shutdown(socket.SHUT_RDWR)
-    wait_for(lambda: {1, 2} <= {rank for rank, _, _ in over})
-    assert (2, "worker 0 of 3 is gone, so worker 2 ends", 1) in over
+    _, over, connections = lifelines(3, ranks=[1, 2])
+    for first, _ in connections:  # as the system does when worker 0 is killed
+        first.close()
+    wait_for(lambda: len(over) == 2)
+    assert sorted(over) == [(rank, f"worker 0 of 3 is gone, so worker {rank} ends", 1) for rank in (1, 2)]
 
 
 def test_a_worker_that_fails_ends_the_others_with_its_status():
-    teams, over, _ = lifelines(3)
+    teams, over, _ = lifelines(3, ranks=[0, 1, 2])
     with pytest.raises(ValueError, match="no such chips"), teams[2]:
         raise ValueError("no such chips")
     wait_for(lambda: len(over) == 2)
@@ -244,7 +246,7 @@ def test_a_worker_that_fails_ends_the_others_with_its_status():
 
 
 def test_workers_that_leave_end_nobody():
-    teams, over, connections = lifelines(3)
+    teams, over, connections = lifelines(3, ranks=[0, 1, 2])
     for team in teams:
         with team:
             pass
