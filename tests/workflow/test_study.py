@@ -116,7 +116,8 @@ def test_step_times_apart_from_the_study(smoke):
 
 
 def kill_when(directory, log, seconds=240, study="config/smoke.yaml"):
-    """Start the study, and kill snakemake (not its jobs) half a second after the job with this log has begun."""
+    """Start the study, kill snakemake (not its jobs) half a second after the job with this log has begun, wait for
+    the jobs to end."""
     script = subprocess.Popen(
         command("--directory", str(directory), study=study),
         env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -131,6 +132,10 @@ def kill_when(directory, log, seconds=240, study="config/smoke.yaml"):
     (snakemake,) = psutil.Process(script.pid).children()
     snakemake.kill()
     assert script.wait() != 0
+    deadline = time.monotonic() + 60
+    while Watcher(directory / SMOKE).look().state != "stopped":
+        assert time.monotonic() < deadline, "jobs outlive their snakemake"
+        time.sleep(0.1)  # they look twice a second whether it is gone
 
 
 def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, untimed):
@@ -138,10 +143,6 @@ def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, untime
     directory.mkdir()
     for log in ("*/fetch.log", "*/chip.log", "*/train/*/*/*.log"):
         kill_when(directory, log)
-        deadline = time.monotonic() + 60
-        while Watcher(directory / SMOKE).look().state != "stopped":
-            assert time.monotonic() < deadline, "jobs outlive their snakemake"
-            time.sleep(0.1)  # they look twice a second whether it is gone
     assert "clearing its lock" in run(directory)
     assert Watcher(directory / SMOKE).look().state == "complete"
     assert not list(directory.rglob("status.json"))
@@ -164,7 +165,6 @@ def test_in_parts_and_killed_among_them_it_ends_the_same(smoke, tmp_path, untime
     text = (ROOT / "config/smoke.yaml").read_text()
     study.write_text(f"{text}\nparts: {{ chip: 3, predict: 3, evaluate: 2 }}\n")
     kill_when(tmp_path, "*/chip/*-of-3.log", study=study)
-    time.sleep(2)
     run(tmp_path, "--until", "predict_part", "--notemp", study=study)
     logs = files(tmp_path, "logs/*/predict/**/*-of-3.log")
     told = {name: path.read_bytes() for name, path in logs.items()}
