@@ -38,14 +38,19 @@ def load(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"rvkernels.{kind}.{name}")
 
 
+def tree(kind: str, name: str) -> ast.Module:
+    """What stands in rvkernels/<kind>/<name>.py, without importing it; nothing when there is no such file."""
+    spec = importlib.util.find_spec(f"rvkernels.{kind}.{name}")
+    return ast.parse(Path(spec.origin).read_text() if spec else "")
+
+
 @functools.cache
 def constant(kind: str, name: str, what: str, default: object = None) -> object:
     """What rvkernels/<kind>/<name>.py assigns to `what`, a literal, read without importing the file.
 
     `default` when there is no such file, or it says nothing.
     """
-    spec = importlib.util.find_spec(f"rvkernels.{kind}.{name}")
-    for line in ast.parse(Path(spec.origin).read_text()).body if spec else ():
+    for line in tree(kind, name).body:
         if isinstance(line, ast.Assign) and [getattr(target, "id", None) for target in line.targets] == [what]:
             return ast.literal_eval(line.value)
     return default

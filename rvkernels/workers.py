@@ -16,7 +16,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import importlib.util
 import json
 import os
 import queue
@@ -27,7 +26,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Callable, NamedTuple
 
@@ -53,12 +51,11 @@ class Seat(NamedTuple):
 @functools.cache
 def frameworks() -> tuple[str, ...]:
     """Frameworks that train in several processes: their files have a function `launch`. None of them is imported."""
-    found = []
-    for name in registry.names("frameworks"):
-        tree = ast.parse(Path(importlib.util.find_spec(f"rvkernels.frameworks.{name}").origin).read_text())
-        if any(isinstance(node, ast.FunctionDef) and node.name == "launch" for node in tree.body):
-            found.append(name)
-    return tuple(found)
+    return tuple(
+        name
+        for name in registry.names("frameworks")
+        if any(isinstance(n, ast.FunctionDef) and n.name == "launch" for n in registry.tree("frameworks", name).body)
+    )
 
 
 def check(count: int, framework: str, settings: Mapping[str, object], *, own: bool) -> None:
