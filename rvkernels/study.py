@@ -320,8 +320,8 @@ def code_digest(*modules: str, files: tuple[str, ...] = (), sources: str | Path 
              place of a compiled module all that it may be compiled from
     """
     root = Path(__file__).parents[1] if sources is None else Path(sources)
-    paths = sorted(path for pattern in files for path in root.glob(f"rvkernels/{pattern}"))
-    seen: dict[str, bytes] = {path.name: path.read_bytes() for path in paths}
+    paths = [path for pattern in files for path in root.glob(f"rvkernels/{pattern}")]
+    seen: dict[str, bytes] = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
     waiting = sorted(set(modules))
     while waiting:
         name = waiting.pop()
