@@ -255,7 +255,7 @@ def skips_before(layer: Conv, channels: int) -> bool:
 
     oneDNN, which computes for both on the CPU, writes beyond its memory in the gradient of a strided 1 x 1 convolution
     with channels last where these are fewer than a vector's 16 numbers: a crash, a hang or wrong numbers
-    (uxlfoundation/oneDNN, issue 6035). The result is the same; above 15 channels their own way is the quicker.
+    (uxlfoundation/oneDNN, issue 6035). The result is the same.
     """
     return layer.kernel == 1 and layer.stride > 1 and layer.pad == 0 and channels < 16
 
