@@ -1,8 +1,9 @@
 """A checkpoint: weights, optimizer state and counters in one .npz file, whole or not at all.
 
-Arrays are named weights/<name>, state/<name>, best/<name> (the best weights so far) and steps/<name> (one value per
-training step); `meta` is JSON. numpy.load opens the file without this module. Beside zip's checksums of the members,
-`meta` lists their names, since damage to the archive's directory can make one disappear.
+Arrays are named weights/<name>, state/<name>, best/<name> (the best weights so far), steps/<name> (one value per
+training step) and average/<name> (the moving average of the weights, where there is one); `meta` is JSON. numpy.load
+opens the file without this module. Beside zip's checksums of the members, `meta` lists their names, since damage to the
+archive's directory can make one disappear.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from rvkernels.files import atomic
 
 FORMAT = 2
-_GROUPS = ("weights", "state", "best", "steps")
+_GROUPS = ("weights", "state", "best", "steps", "average")
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Checkpoint:
     state: dict[str, np.ndarray] = field(default_factory=dict)
     best: dict[str, np.ndarray] = field(default_factory=dict)
     steps: dict[str, np.ndarray] = field(default_factory=dict)
+    average: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:

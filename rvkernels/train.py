@@ -3,7 +3,8 @@
 The run folder `out` holds
 
     last.npz      the run: weights, optimizer state, best weights so far, counters and log; all the rest follows from it
-    best.npz      weights of the best epoch by the chosen metric, and in `meta` what is needed to predict with them
+    best.npz      weights of the best epoch by the chosen metric, and in `meta` what is needed to predict with them;
+                  with `ema` their moving average, which is what is validated then
     log.csv       one line per epoch
     steps.npz     one value per step, of every start: STEP_COLUMNS
     status.json   while it runs: how far it is, for `rvk watch`
@@ -21,6 +22,7 @@ detections), a task needs to know of no workers, and no predictions are sent abo
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -29,7 +31,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +44,8 @@ from rvkernels import weights as weight_files
 from rvkernels.batches import Batches, Normalisation, count_batches, load_batch
 from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rvkernels.chips import Chips
+from rvkernels.ema import Average
+from rvkernels.ema import check_settings as check_ema
 from rvkernels.files import atomic, remove
 from rvkernels.frameworks import Framework, check_arithmetic, complete_loss, complete_optimizer
 from rvkernels.models import Graph, OwnModel
@@ -69,6 +73,7 @@ STEP_COLUMNS = {
     "seconds": np.float64,  # of Framework.step, until the device has finished
     "cpu_seconds": np.float64,  # of the whole process meanwhile; the thread that prepares batches is in it
     "wait_seconds": np.float64,  # for the batch before it
+    "ema_seconds": np.float64,  # of taking the weights into their moving average after it
     "epoch": np.int32,
     "since_start": np.int32,  # steps since the process started: the first ones warm up
 }
@@ -82,6 +87,7 @@ def complete_settings(
     schedule: Mapping[str, object] | None = None,
     loss: Mapping[str, object] | None = None,
     augment: Mapping[str, object] | None = None,
+    ema: Mapping[str, object] | None = None,
     early_stopping: Mapping[str, object] | None = None,
     metric: str | None = None,
     assign: Mapping[str, object] | None = None,
@@ -100,6 +106,7 @@ def complete_settings(
     loss                see rvkernels/frameworks/__init__.py; the task's. class_weights "balanced": of the training
                         split's labels, see `balanced_weights`
     augment             see rvkernels/ops/augment.py; none
+    ema                 see rvkernels/ema.py: validate, keep and predict with a moving average of the weights; none
     early_stopping      {"patience": n}: stop when the metric has not grown for n epochs; never
     metric              what chooses the best epoch; the task's PRIMARY
     assign              keyword-only parameters of the task's `targets`
@@ -129,6 +136,7 @@ def complete_settings(
         "schedule": schedule,
         "loss": None if loss is None else dict(loss),
         "augment": augment,
+        "ema": check_ema(ema, "train: ema"),
         "early_stopping": None if early_stopping is None else dict(early_stopping),
         "metric": metric,
         "assign": dict(assign or {}),
@@ -248,6 +256,7 @@ class Run:
         self.train_rows, self.val_rows = self.chips.rows("train"), self.chips.rows("val")
         self.steps_per_epoch = count_batches(len(self.train_rows), self.settings["batch"], drop_last=True)
         self._complete_for_chips()
+        self.average = self._new_average()
         self.normalisation = Normalisation.read(statistics, len(bands))
         self.initial = weight_files.load(weights)
         weight_files.check(self.graph, self.initial, str(weights))
@@ -319,6 +328,18 @@ class Run:
             if not self.chips.class_counts(rows, self.graph.classes).any():
                 raise ValueError(f"{self.chips.folder}: split {split!r} has no label; choose other scenes for it")
 
+    def _new_average(self, weights: Mapping[str, np.ndarray] | None = None, step: int = 0) -> Average | None:
+        """The moving average as it stands after `step` steps; None where there is none."""
+        settings = self.settings["ema"]
+        if settings is None:
+            return None
+        if settings["every"] > self.steps_per_epoch:
+            raise ValueError(
+                f"train: ema: every is {settings['every']}, more than the {self.steps_per_epoch} steps of an epoch, "
+                f"after which the average is validated; lower it"
+            )
+        return Average(**settings, weights=weights, updates=step // settings["every"])
+
     def digest(self) -> str:
         """Of what makes two runs the same run."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
@@ -364,6 +385,17 @@ class Run:
             prepare=functools.partial(self.task.targets, self.graph, **self.settings["assign"]),
             **shared,
         )
+
+    @contextlib.contextmanager
+    def averaged(self, net: Framework) -> Iterator[Framework]:
+        """`net` with the moving average of its weights where there is one; afterwards it trains on as it was."""
+        if self.average is None:
+            yield net
+            return
+        weights, state = net.weights(), net.state()
+        net.load(self.average.weights())
+        yield net
+        net.load(weights, state)
 
     def validate(self, net: Framework) -> dict[str, float]:
         """Metrics of the validation split."""
@@ -413,7 +445,8 @@ class Run:
                 remove(self.out / name)
             return self.initial, None
         self.course = Course(**saved.meta["course"])
-        self.best_weights = saved.best or (saved.weights if self.course.best_epoch else {})
+        self.average = self._new_average(saved.average, self.course.step)
+        self.best_weights = saved.best or ((saved.average or saved.weights) if self.course.best_epoch else {})
         self.columns = {name: saved.steps[name].tolist() for name in STEP_COLUMNS}
         LOG.info("resuming after epoch %d, step %d", self.course.epoch, self.course.step)
         self._write_best()
@@ -428,6 +461,7 @@ class Run:
             Checkpoint(
                 weights=net.weights(),
                 state=net.state(),
+                average={} if self.average is None else self.average.weights(),
                 best={} if current else self.best_weights,
                 steps=self._steps(),
                 meta={"identity": self.identity, "course": dataclasses.asdict(self.course)},
@@ -469,19 +503,20 @@ class Run:
                         f"the loss is {done.loss} at step {course.step + 1} (epoch {course.epoch + 1}, learning rate "
                         f"{rate:.3g}); lower schedule.lr"
                     )
+                course.batch += 1
+                course.step += 1
                 values = {
                     "loss": done.loss,
                     "lr": rate,
                     "seconds": done.seconds,
                     "cpu_seconds": done.cpu_seconds,
                     "wait_seconds": stream.waited,
+                    "ema_seconds": self.take_average(net),
                     "epoch": course.epoch + 1,
                     "since_start": self.since_start,
                 }
                 for name, column in self.columns.items():
                     column.append(values[name])
-                course.batch += 1
-                course.step += 1
                 self.since_start += 1
                 course.loss_sum += done.loss
                 course.wait_seconds += stream.waited
@@ -496,12 +531,24 @@ class Run:
                     saved = began = time.perf_counter()
             course.train_seconds += time.perf_counter() - began
 
+    def take_average(self, net: Framework) -> float:
+        """Take the weights into their moving average where it is time; the seconds of it, 0 where it is not.
+
+        The first worker does it for all: they have the same weights.
+        """
+        if self.average is None or self.course.step % self.average.every or not self.team.first:
+            return 0.0
+        began = time.perf_counter()
+        self.average.update(net.weights())
+        return time.perf_counter() - began
+
     def end_epoch(self, net: Framework) -> None:
         """Validate, log, choose the best epoch, decide whether to stop, write everything."""
         course, metric = self.course, self.settings["metric"]
         self.status.tell("validate", step=course.step)
         began = time.perf_counter()
-        metrics = {name: None if math.isnan(v) else float(v) for name, v in self.validate(net).items()}
+        with self.averaged(net):
+            metrics = {name: None if math.isnan(v) else float(v) for name, v in self.validate(net).items()}
         seconds = time.perf_counter() - began
         if metrics[metric] is None:
             raise ValueError(
@@ -525,7 +572,7 @@ class Run:
         course.end_epoch()
         if not course.best_epoch or metrics[metric] > course.best_metrics[metric]:
             course.best_epoch, course.best_metrics = course.epoch, metrics
-            self.best_weights = net.weights()
+            self.best_weights = net.weights() if self.average is None else self.average.weights()
         patience = (self.settings["early_stopping"] or {}).get("patience")
         course.stopped = patience is not None and course.epoch - course.best_epoch >= patience
         self.save(net)
@@ -589,7 +636,7 @@ class Run:
         with atomic(self.out / "steps.npz") as temporary:
             np.savez(temporary, **steps)
         counted, warmup = timing.steady(steps["since_start"])
-        step, wait = steps["seconds"][counted], steps["wait_seconds"][counted]
+        step, wait, averaging = (steps[name][counted] for name in ("seconds", "wait_seconds", "ema_seconds"))
         latency = self.latency(net)
         medians = {f"{name}_median_s": float(np.median(seconds)) for name, seconds in latency.items()}
         passes, whole = self.passes(net)
@@ -638,11 +685,12 @@ class Run:
                 "step": _rounded(steps["seconds"]),
                 "step_cpu": _rounded(steps["cpu_seconds"]),
                 "wait": _rounded(steps["wait_seconds"]),
+                **({} if self.average is None else {"ema": _rounded(steps["ema_seconds"])}),
                 "passes": _rounded(passes),
                 "passes_and_update": _rounded(whole),
                 **{name: _rounded(seconds) for name, seconds in latency.items()},
             },
-            chips_per_s=round(self.settings["batch"] * len(step) / float(wait.sum() + step.sum()), 2),
+            chips_per_s=round(self.settings["batch"] * len(step) / float((wait + step + averaging).sum()), 2),
             peak_rss_mb=max(row["peak_rss_mb"] for row in course.log),
             peak_device_mb=max(held) if held else None,
             software_of=self.framework.Framework.versions(),

@@ -19,6 +19,7 @@ def checkpoint():
         state={"momentum/conv.weight": random.normal(size=(4, 3, 3, 3)).astype(np.float32), "t": np.array(7)},
         best={"conv.weight": np.zeros((4, 3, 3, 3), np.float32)},
         steps={"loss": np.array([0.1, 0.2])},
+        average={"conv.weight": np.full((4, 3, 3, 3), 0.5, np.float32)},
         meta={"epoch": 3, "loss": 0.1 + 0.2, "log": [{"epoch": 1, "miou": 1 / 3}], "best": None},
     )
 
@@ -27,7 +28,7 @@ def test_round_trip(tmp_path, checkpoint):
     write_checkpoint(tmp_path / "last.npz", checkpoint)
     back = read_checkpoint(tmp_path / "last.npz")
     assert back.meta == checkpoint.meta
-    for group in ("weights", "state", "best", "steps"):
+    for group in ("weights", "state", "best", "steps", "average"):
         written, read = getattr(checkpoint, group), getattr(back, group)
         assert written.keys() == read.keys()
         for name, array in written.items():

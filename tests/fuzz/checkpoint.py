@@ -20,7 +20,8 @@ def made(rng: np.random.Generator, path: Path) -> Checkpoint:
         shapes = [tuple(rng.integers(0, 5, rng.integers(0, 4)).tolist()) for _ in range(rng.integers(0, 4))]
         return {f"layer{i}/weight": rng.standard_normal(shape).astype(np.float32) for i, shape in enumerate(shapes)}
 
-    checkpoint = Checkpoint(arrays(), {"epoch": int(rng.integers(0, 9)), "note": "ä"}, arrays(), arrays(), arrays())
+    meta = {"epoch": int(rng.integers(0, 9)), "note": "ä"}
+    checkpoint = Checkpoint(arrays(), meta, arrays(), arrays(), arrays(), arrays())
     write_checkpoint(path, checkpoint)
     return checkpoint
 
