@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from rvkernels import predicted_parts, record, registry
+from rvkernels import dihedral, predicted_parts, record, registry
 from rvkernels.assemble import FINDERS, WRITERS, Window, Windows, share_of
 from rvkernels.batches import Normalisation
 from rvkernels.checkpoint import read_checkpoint
@@ -53,6 +53,7 @@ def complete_settings(
     score_min: float = 0.05,
     score_show: float = 0.3,
     nms_iou: float = 0.5,
+    views: int = 1,
 ) -> dict[str, Any]:
     """The settings of a prediction, with defaults; `for_task` completes those that depend on the task.
 
@@ -68,6 +69,9 @@ def complete_settings(
     score_min   detection: boxes below are dropped; low, because average precision needs the whole curve
     score_show  detection: boxes from here on count as found in <scene>.json and in precision, recall and F1
     nms_iou     detection: of boxes of a class that overlap more, the better one is kept
+    views       1, 4 or 8: how a window is looked at, as it is, mirrored, and turned too (rvkernels/dihedral.py). What
+                the network says of all of them is put together: the mean of probabilities, and of boxes those that are
+                left when the suppression of `nms_iou` has seen all. It takes so many times as long
     """
     for key, value in (("size", size), ("stride", stride), ("batch", batch), ("polygons", polygons)):
         if value is not None and (type(value) is not int or value < 1):
@@ -81,6 +85,8 @@ def complete_settings(
     for key, value in (("score_min", score_min), ("score_show", score_show), ("nms_iou", nms_iou)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise ValueError(f"predict: {key} is {value!r}, expected a number from 0 to 1")
+    if type(views) is not int or views not in dihedral.COUNTS:
+        raise ValueError(f"predict: views is {views!r}, expected 1, 4 or 8")
     return {
         "size": size,
         "stride": stride,
@@ -92,6 +98,7 @@ def complete_settings(
         "score_min": float(score_min),
         "score_show": float(score_show),
         "nms_iou": float(nms_iou),
+        "views": views,
     }
 
 
@@ -272,18 +279,38 @@ class Network:
         self._threads = threads
 
     def __call__(self, images: np.ndarray) -> Any:
+        """Put together from all views; windows are squares, so that every view has their shape."""
         scale = self._normalisation
-        ready = normalize(images, scale.mean, scale.std, layout=self._framework.layout, threads=self._threads)
-        outputs = self._framework.predict(ready)
-        if self.graph.task != "detection":
-            return self._task.probabilities(outputs)
-        return self._task.decode(
-            outputs,
-            self.graph,
-            images.shape[1:3],
-            score=self._settings["score_min"],
-            iou=self._settings["nms_iou"],
+        layout = self._framework.layout
+        ready = normalize(images, scale.mean, scale.std, layout=layout, threads=self._threads)
+        first = 2 if layout == "NCHW" else 1
+        outputs = (
+            self._framework.predict(np.ascontiguousarray(dihedral.look(ready, view, first=first)))
+            for view in range(self._settings["views"])
         )
+        if self.graph.task == "detection":
+            return self._boxes(outputs, images.shape[1:3])
+        return self._mean(outputs)
+
+    def _mean(self, outputs: Iterator[np.ndarray]) -> np.ndarray:
+        """The mean of the probabilities, view by view so that two arrays of them are in memory and not eight."""
+        total = self._task.probabilities(next(outputs))
+        for view, logits in enumerate(outputs, 1):
+            found = self._task.probabilities(logits)
+            total += dihedral.undo(found, view) if self.graph.task == "segmentation" else found
+        return total / np.float32(self._settings["views"]) if self._settings["views"] > 1 else total
+
+    def _boxes(self, outputs: Iterator[np.ndarray], shape: tuple[int, int]) -> list[Any]:
+        """The detections of every image, of all views."""
+        score, iou = self._settings["score_min"], self._settings["nms_iou"]
+        views = [self._task.decode(raw, self.graph, shape, score=score, iou=iou) for raw in outputs]
+        if len(views) == 1:
+            return views[0]
+        turned = [
+            [found._replace(boxes=dihedral.undo_boxes(found.boxes, view, shape)) for found in images]
+            for view, images in enumerate(views)
+        ]
+        return [self._task.merge(found, iou=iou) for found in zip(*turned)]
 
     def versions(self) -> dict[str, str]:
         return self._framework.versions()

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rvkernels import assemble, predict, raster, registry
+from rvkernels import assemble, dihedral, predict, raster, registry
 from rvkernels.checkpoint import Checkpoint, write_checkpoint
 from rvkernels.frameworks import check_state, complete_optimizer, reference
 from rvkernels.ops import tile
+from rvkernels.ops.iou import iou as pairwise_iou
 from rvkernels.predictions import Predictions, scene_file
 from rvkernels.scene import Region, Scene
 from rvkernels.weights import initial
@@ -484,10 +485,88 @@ def test_a_band_that_never_varies_is_predicted_as_it_was_trained():
     images = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 2), dtype=np.uint8)
     images[..., 1] = 7
     scores = [
-        predict.Network("reference", graph, initial(graph, 0), {"mean": [9.0, 7.0], "std": [4.0, last]}, {})(images)
+        predict.Network("reference", graph, initial(graph, 0), {"mean": [9.0, 7.0], "std": [4.0, last]}, {"views": 1})(
+            images
+        )
         for last in (0.0, 1.0)
     ]
     np.testing.assert_array_equal(*scores)
+
+
+# The eight symmetries of a square, as turns and a mirror.
+SYMMETRIES = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
+
+
+def moved(images, symmetry):
+    turns, mirrored = symmetry
+    return np.rot90(images[:, :, ::-1] if mirrored else images, turns, axes=(1, 2))
+
+
+def moved_back(maps, symmetry):
+    turns, mirrored = symmetry
+    maps = np.rot90(maps, -turns, axes=(1, 2))
+    return maps[:, :, ::-1] if mirrored else maps
+
+
+def network_of(task, views, threshold=0.0):
+    """A network of random weights, which has no symmetry of its own, and windows for it."""
+    model, given = {
+        "classification": ("cnn", {"width": 4, "blocks": 2}),
+        "segmentation": ("unet", {"width": 4, "depth": 2}),
+        "detection": ("detector", {"depth": 10, "width": 4, "pyramid": 4, "tower": 0, "strides": [4, 8]}),
+    }[task]
+    graph = registry.load("models", model).graph(2, 3, **given)
+    settings = {"views": views, "score_min": threshold, "nms_iou": 0.5}
+    images = np.random.default_rng(1).integers(0, 255, (3, 32, 32, 2), dtype=np.uint8)
+    statistics = {"mean": [120.0, 130.0], "std": [70.0, 75.0]}
+    return predict.Network("reference", graph, initial(graph, 0), statistics, settings), images
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_eight_views_are_averaged(task):
+    single, images = network_of(task, 1)
+    all_views, _ = network_of(task, 8)
+    parts = [single(np.ascontiguousarray(moved(images, symmetry))) for symmetry in SYMMETRIES]
+    assert np.abs(parts[0] - parts[1]).max() > 1e-3  # a network that would not see a turn could not fail
+    if task == "segmentation":
+        parts = [moved_back(part, symmetry) for part, symmetry in zip(parts, SYMMETRIES)]
+    np.testing.assert_allclose(all_views(images), np.mean(parts, axis=0), rtol=1e-5, atol=1e-6)
+    four, _ = network_of(task, 4)
+    kept = [parts[i] for i, (turns, _) in enumerate(SYMMETRIES) if turns % 2 == 0]
+    np.testing.assert_allclose(four(images), np.mean(kept, axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_boxes_of_eight_views_are_suppressed_together():
+    """Of a turned image the same boxes are found, turned; one view alone finds others."""
+    network, images = network_of("detection", 8)
+    found, turned = network(images), network(np.ascontiguousarray(moved(images, (1, True))))
+    for here, there in zip(found, turned):
+        assert len(here.boxes) > 5
+        # moved by (1, True): pixel (y, x) is at (x, y)
+        np.testing.assert_allclose(here.boxes, there.boxes[:, [1, 0, 3, 2]], atol=1e-4)
+        np.testing.assert_allclose(here.scores, there.scores, rtol=1e-5)
+        assert here.classes.tolist() == there.classes.tolist()
+        for c in range(3):
+            boxes = here.boxes[here.classes == c]
+            assert (np.triu(pairwise_iou(boxes, boxes), 1) <= 0.5).all()
+    single, _ = network_of("detection", 1)
+    alone = single(images)
+    assert all(a.scores.max() <= b.scores.max() for a, b in zip(alone, found))
+    assert any(len(a.boxes) != len(b.boxes) for a, b in zip(alone, found))
+
+
+def test_a_box_moves_with_its_view():
+    """Every view of an image that is not square, its one bright box found again and brought back."""
+    image = np.zeros((1, 6, 9))
+    image[0, 1:3, 4:8] = 1
+    for view in range(8):
+        seen = dihedral.look(image, view)
+        rows, cols = np.nonzero(seen[0])
+        box = np.array([[rows.min(), cols.min(), rows.max() + 1, cols.max() + 1]], np.float32)
+        assert dihedral.undo_boxes(box, view, (6, 9)).tolist() == [[1, 4, 3, 8]]
+        assert (dihedral.undo(seen, view) == image).all()
+    square = np.arange(9).reshape(1, 3, 3)
+    assert len({dihedral.look(square, view).tobytes() for view in range(8)}) == 8
 
 
 def test_a_failed_prediction_leaves_nothing(tmp_path):

@@ -21,6 +21,7 @@ PRIMARY = "ap50"
 METRICS = ("ap50", "recall50")
 LOSS = {"name": "detection"}
 BACKGROUND = -1
+LIMIT = 300  # detections of an image
 
 
 class Detections(NamedTuple):
@@ -167,7 +168,7 @@ def decode(
     score: float = 0.05,
     iou: float = 0.5,
     candidates: int = 1000,
-    limit: int = 300,
+    limit: int = LIMIT,
 ) -> list[Detections]:
     """Boxes from the outputs (n, locations, classes + 4) float32 for images of `shape` (rows, cols).
 
@@ -194,6 +195,13 @@ def decode(
         kept = nms(boxes, picked, classes, iou=iou)[:limit]
         found.append(Detections(boxes[kept], picked[kept], classes[kept]))
     return found
+
+
+def merge(views: Sequence[Detections], *, iou: float = 0.5, limit: int = LIMIT) -> Detections:
+    """What several views of one image, in its own pixels, found: class-aware non-maximum suppression over all of it."""
+    boxes, scores, classes = (np.ascontiguousarray(np.concatenate(part)) for part in zip(*views))
+    kept = nms(boxes, scores, classes, iou=iou)[:limit]
+    return Detections(boxes[kept], scores[kept], classes[kept])
 
 
 def average_precision(
