@@ -242,6 +242,7 @@ def evaluate(a: Arguments) -> None:
         all_touched=labels["all_touched"],
         min_share=labels["min_cover"],
         min_area=labels["min_area"],
+        nodata_max=labels["nodata_max"],
         threads=a.threads,
         part=a.part,
     )

@@ -9,21 +9,25 @@
     curves         classification and detection (IoU 0.5): per class_id and class_name the precision and the score at
                    recalls 0, 0.01, ..., 1 (metrics.Curves)
     worst          up to 24, the worst first, with scene, row, col, rows and cols. Classification: cells that are wrong
-                   with the highest score, with truth, prediction and score. Segmentation: windows with the largest
-                   share of wrong pixels, with wrong (a share) and known (pixels). Detection: windows with the most
-                   errors, with missed and false boxes and those found, all above the score shown
+                   with the highest score, with truth, prediction and score. Segmentation: of windows that are
+                   labelled by half at least, if there are any, those with the largest share of wrong pixels, with
+                   wrong (a share) and known (pixels). Detection: windows with the most errors, with missed and false
+                   boxes and those found, all above the score shown
 
 Of several jobs (rvkernels/parts.py) each counts its part of the blocks (segmentation), cells (classification) or scenes
 (detection, since boxes match across any other border), and `gather` makes the measures of all counts.
 
 What is counted: segmentation pixels, classification cells, detection boxes; only inside the predicted regions and the
-area of interest, and not where labels say ignore or the imagery has no data.
+area of interest. Pixels do not count where labels say ignore or the imagery has no data, nor do cells that are labelled
+by shapes and lack more data than a chip may.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,18 +37,18 @@ from typing import Any
 import numpy as np
 import shapely
 
-from rvkernels import labels, metrics, registry
+from rvkernels import labels, metrics, raster, registry
 from rvkernels.files import atomic, to_json, write_json
 from rvkernels.metrics import ClassCounts, Detected, divide
 from rvkernels.ops import tile
 from rvkernels.ops.confusion import confusion
 from rvkernels.ops.windows import tiles
 from rvkernels.parts import WHOLE, Part, check_complete
-from rvkernels.predictions import UNSEEN, Predictions, scene_file
+from rvkernels.predictions import FILE, UNSEEN, Predictions, scene_file
 from rvkernels.scene import Region, Scene
 
 BLOCK = 2048  # rows and columns evaluated at a time
-WINDOW = 256  # rows and columns of which it is said how wrong they are
+WINDOW = 256  # about the rows and columns of which it is said how wrong they are
 WORST = 24  # of which it is said
 METRICS = ("recall", "precision", "f1", "sensitivity", "specificity")
 
@@ -59,6 +63,7 @@ def evaluate(
     all_touched: bool = False,
     min_share: float = 0.5,
     min_area: float = 0.5,
+    nodata_max: float = 0.5,
     threads: int = 1,
     part: Part | None = None,
 ) -> None:
@@ -70,6 +75,7 @@ def evaluate(
     min_share           classification: share of a cell that a class must cover
     min_area            detection: share of its area that a labelled box must have in the predicted region to be looked
                         for; boxes with less are ignored
+    nodata_max          classification: greatest share of pixels without data of a cell that counts
     These are to be what the training chips were labelled with (rvkernels/chip.py).
 
     Raises ValueError when the predictions are of other classes or scenes, when a labelled pixel with data has no
@@ -79,13 +85,13 @@ def evaluate(
     unknown = [s for s in judge.made.scenes if s not in scenes]
     if unknown:
         raise ValueError(f"{predictions}: scene {unknown[0]!r} is not in the dataset")
-    how = _How(scenes, background, all_touched, min_share, min_area, threads)
+    how = _How(scenes, background, all_touched, min_share, min_area, nodata_max, threads)
     counts = judge.count(how, part or WHOLE)
     if part is None:
         _write(out, judge, counts)
         return
-    with atomic(out) as temporary:
-        np.savez(temporary, part=[part.number, part.count], **counts)
+    with atomic(out) as temporary, temporary.open("wb") as file:
+        np.savez(file, part=[part.number, part.count], of=judge.digest(), **counts)
 
 
 def gather(
@@ -97,18 +103,28 @@ def gather(
 ) -> None:
     """Write `out` (eval.json) from the counts of all parts: the file of a single job.
 
-    Raises ValueError when the parts are not those of one whole, and when nothing was labelled at all.
+    Raises FileNotFoundError for a missing part, and ValueError when the parts are not those of one whole or of other
+    predictions, and when nothing was labelled at all.
     """
     judge = _judge(predictions, classes)
-    counts: dict[str, list[np.ndarray]] = {}
-    found = []
-    for path in parts:
+    found = [_read_part(Path(path), judge) for path in parts]
+    check_complete((path, part) for path, (part, _) in zip(parts, found))
+    counts = [counts for _, counts in found]
+    _write(out, judge, {name: judge.merge([one[name] for one in counts]) for name in counts[0]})
+
+
+def _read_part(path: Path, judge: _Judge) -> tuple[Part, dict[str, np.ndarray]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run `rvk evaluate --part` first")
+    try:
         with np.load(path, allow_pickle=False) as file:
-            found.append((path, Part(*file["part"].tolist())))
-            for name in set(file.files) - {"part"}:
-                counts.setdefault(name, []).append(file[name])
-    check_complete(found)
-    _write(out, judge, {name: judge.merge(arrays) for name, arrays in counts.items()})
+            counts = {name: file[name] for name in file.files}
+        part, of = Part(*counts.pop("part").tolist()), str(counts.pop("of"))
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, AttributeError) as error:
+        raise ValueError(f"{path}: not counts of `rvk evaluate --part` ({error}); run it again") from None
+    if of != judge.digest():
+        raise ValueError(f"{path}: counts of other predictions than {judge.folder}; run `rvk evaluate --part` again")
+    return part, counts
 
 
 def _judge(predictions: str | Path, classes: Sequence[Mapping[str, Any]]) -> _Judge:
@@ -230,6 +246,7 @@ class _How:
     all_touched: bool
     min_share: float
     min_area: float
+    nodata_max: float
     threads: int
 
 
@@ -244,6 +261,10 @@ class _Judge(ABC):
     def __init__(self, made: Predictions, folder: Path, classes: Sequence[Mapping]) -> None:
         self.made, self.folder, self.classes = made, folder, classes
         self.regions = [region for name in made.scenes for region in made.scene_regions(name)]
+
+    def digest(self) -> str:
+        """SHA-256 of the file of predictions, for which counts are kept with it."""
+        return hashlib.sha256((self.folder / FILE).read_bytes()).hexdigest()
 
     @abstractmethod
     def count(self, how: _How, part: Part) -> dict[str, np.ndarray]:
@@ -302,18 +323,22 @@ class _Segmentation(_Judge):
 
 
 class _Grid:
-    """Counts per window of WINDOW rows and columns of a region."""
+    """Counts per window of a region, which is cut evenly into windows of about WINDOW rows and columns.
+
+    rows, cols  the first ones of the windows, counted from the region's corner, and the end of the last
+    """
 
     def __init__(self, region: Region) -> None:
         self.region = region
-        self.shape = (-(-region.rows // WINDOW), -(-region.cols // WINDOW))
+        self.rows, self.cols = (_evenly(length) for length in (region.rows, region.cols))
+        self.shape = (len(self.rows) - 1, len(self.cols) - 1)
         self.counts: dict[str, np.ndarray] = {}
 
     def count(self, name: str, window: np.ndarray, mask: np.ndarray) -> None:
         """Count the pixels of `mask` (rows, cols), which lies at `window` (row, col, rows, cols) of the scene."""
         row, col, rows, cols = (int(v) for v in window)
-        down = (row - self.region.row + np.arange(rows)) // WINDOW
-        right = (col - self.region.col + np.arange(cols)) // WINDOW
+        down = _place(self.rows, row - self.region.row + np.arange(rows))
+        right = _place(self.cols, col - self.region.col + np.arange(cols))
         by_row = np.add.reduceat(mask, np.flatnonzero(np.diff(down, prepend=-1)), axis=0, dtype=np.int64)
         sums = np.add.reduceat(by_row, np.flatnonzero(np.diff(right, prepend=-1)), axis=1)
         total = self.counts.setdefault(name, np.zeros(self.shape, np.int64))
@@ -322,8 +347,18 @@ class _Grid:
     def count_points(self, name: str, points: np.ndarray) -> None:
         """Count points (n, 2) of rows and columns of the region."""
         total = self.counts.setdefault(name, np.zeros(self.shape, np.int64))
-        place = np.clip((points // WINDOW).astype(np.int64), 0, np.array(self.shape) - 1)
-        np.add.at(total, tuple(place.T), 1)
+        np.add.at(total, (_place(self.rows, points[:, 0]), _place(self.cols, points[:, 1])), 1)
+
+
+def _evenly(length: int) -> np.ndarray:
+    """Edges of pieces of nearly equal length, the first 0 and the last `length`."""
+    pieces = max(1, round(length / WINDOW))
+    return np.arange(pieces + 1) * length // pieces
+
+
+def _place(edges: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The piece that each point lies in; one beyond the ends in the nearest."""
+    return np.clip(np.searchsorted(edges, points, side="right") - 1, 0, len(edges) - 2)
 
 
 def _flat(grids: Sequence[_Grid], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -339,17 +374,17 @@ def _windows(regions: Sequence[Region], flat: Mapping[str, np.ndarray], names: S
     """Every window of the regions' grids with its counts, of those of `_flat`."""
     found = []
     for r in regions:
-        for i, j in np.ndindex(_Grid(r).shape):
-            row, col, place = i * WINDOW, j * WINDOW, len(found)
-            size = {"rows": min(WINDOW, r.rows - row), "cols": min(WINDOW, r.cols - col)}
-            counts = {name: int(flat[name][place]) for name in names}
-            found.append({"scene": r.scene, "row": r.row + row, "col": r.col + col, **size, **counts})
+        grid = _Grid(r)
+        for i, j in np.ndindex(grid.shape):
+            (row, last_row), (col, last_col) = grid.rows[i : i + 2].tolist(), grid.cols[j : j + 2].tolist()
+            place = {"row": r.row + row, "col": r.col + col, "rows": last_row - row, "cols": last_col - col}
+            found.append({"scene": r.scene, **place, **{name: int(flat[name][len(found)]) for name in names}})
     return found
 
 
 def _worst_windows(windows: Sequence[Mapping]) -> list[dict]:
     """Of those that are labelled by half at least, the ones with the largest share of wrong pixels."""
-    labelled = [w for w in windows if 2 * w["known"] >= WINDOW * WINDOW] or [w for w in windows if w["known"]]
+    labelled = [w for w in windows if 2 * w["known"] >= w["rows"] * w["cols"]] or [w for w in windows if w["known"]]
     worst = sorted(labelled, key=lambda w: -w["wrong"] / w["known"])[:WORST]
     return [{**w, "wrong": w["wrong"] / w["known"]} for w in worst if w["wrong"]]
 
@@ -387,7 +422,8 @@ class _Classification(_Judge):
             else:
                 options = {"min_share": how.min_share, "background": how.background}
                 found = labels.cells(scene, some, self.classes, **options)
-                truth[start:end] = np.where(labels.in_aoi(some, labels.aoi(scene)), found, -1)
+                counted = labels.in_aoi(some, labels.aoi(scene)) & (_lacking(scene, some, how) <= how.nodata_max)
+                truth[start:end] = np.where(counted, found, -1)
         return {"truth": truth}
 
     def result(self, counts: Mapping[str, np.ndarray]) -> dict:
@@ -420,6 +456,22 @@ class _Classification(_Judge):
             for i in worst
         ]
         return result
+
+
+def _lacking(scene: Scene, cells: np.ndarray, how: _How) -> np.ndarray:
+    """The share of pixels without data of each cell (n, 4), float64."""
+    about = [raster.describe(image) for image in scene.images]
+    if not any(a["nodata"] is not None or a["alpha"] or a["mask"] or a["dtype"] == "float32" for a in about):
+        return np.zeros(len(cells))
+    image, share = tile.Raster(scene.images), np.empty(len(cells))
+    for size in np.unique(cells[:, 2:], axis=0):
+        of_size = np.flatnonzero((cells[:, 2:] == size).all(1))
+        step = max(1, BLOCK**2 // int(size.prod()))
+        for first in range(0, len(of_size), step):
+            some = of_size[first : first + step]
+            _, valid = image.read(np.ascontiguousarray(cells[some]), valid=True, threads=how.threads)
+            share[some] = 1 - valid.mean(axis=(1, 2), dtype=np.float64)
+    return share
 
 
 class _Detection(_Judge):

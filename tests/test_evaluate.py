@@ -205,6 +205,19 @@ def test_cells_by_inference(tmp_path):
     assert judged(tmp_path, made, [half])["overall"][-1]["conf_mat"] == [[1, 0], [0, 1]]
 
 
+def test_cells_without_data_do_not_count(tmp_path):
+    image = np.ones((40, 60, 1), np.uint8)
+    image[:, :20] = 0  # all of two cells
+    image[:5, 20:40] = 0  # a quarter of one
+    image[20:32, 20:40] = 0  # and three fifths of another
+    a = make_scene(tmp_path, "a", [(0, 0, 40, 60, "road")], nodata=0, image=image)
+    cells = [(0, r, c, 20, 20) for r in (0, 20) for c in (0, 20, 40)]
+    made = cell_predictions([a], cells, [[0.1, 0.9], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1]])
+    assert judged(tmp_path, made, [a])["overall"][-1]["conf_mat"] == [[3, 0], [0, 0]]
+    assert judged(tmp_path, made, [a], nodata_max=0.7)["overall"][-1]["conf_mat"] == [[3, 1], [0, 0]]
+    assert judged(tmp_path, made, [a], nodata_max=1)["overall"][-1]["conf_mat"] == [[3, 3], [0, 0]]
+
+
 def test_scenes_with_a_class(tmp_path):
     scenes = [
         dataclasses.replace(make_scene(tmp_path, name, []), labels=None, class_name=name_class)
@@ -323,6 +336,22 @@ def test_the_worst_windows_of_a_scene(tmp_path, monkeypatch):
     assert results[0] == [
         {"scene": "a", "row": 20, "col": 40, **size, "wrong": 0.5},
         {"scene": "a", "row": 0, "col": 0, **size, "wrong": 25 / 400},
+    ]
+
+
+def test_a_scene_of_odd_size_has_no_slivers_among_its_worst_windows(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW", 20)
+    a = make_scene(tmp_path, "a", [(0, 0, 45, 63, "road")], image=np.ones((45, 63, 1), np.uint8))
+    b = make_scene(tmp_path, "b", [(0, 0, 8, 8, "road")], image=np.ones((8, 8, 1), np.uint8))  # less than a window
+    predicted = {"a": np.ones((45, 63), np.uint8), "b": np.ones((8, 8), np.uint8)}
+    predicted["a"][:, 60:] = 2
+    predicted["b"][:4] = 2
+    predict_labels(tmp_path, [a, b], [whole(a), whole(b)], predicted)
+    worst = judged(tmp_path, None, [a, b])["worst"]
+    assert [tuple(w.values()) for w in worst] == [
+        ("b", 0, 0, 8, 8, 64, 0.5),
+        ("a", 0, 42, 22, 21, 22 * 21, 3 / 21),
+        ("a", 22, 42, 23, 21, 23 * 21, 3 / 21),
     ]
 
 

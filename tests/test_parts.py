@@ -403,6 +403,20 @@ def test_only_all_parts_are_gathered(dataset):
         check_complete([])
 
     options = {"size": 16, "stride": 16}
+    counts = dataset.folder / "counts"  # a name without the suffix that NumPy adds to others
+    folder = dataset.predicted("segmentation", None, options)
+    judged = {"predictions": folder, "classes": CLASSES}
+    evaluate.evaluate(scenes=dataset.scenes, background="field", out=counts, part=Part(1, 1), **judged)
+    evaluate.gather([counts], out=dataset.folder / "eval.json", **judged)
+    for other, said in ((folder / "predictions.npz", "not counts of"), (dataset.files[0], "not counts of")):
+        with pytest.raises(ValueError, match=f"{other.name}: {said} `rvk evaluate --part`"):
+            evaluate.gather([other], out=dataset.folder / "eval.json", **judged)
+    with pytest.raises(FileNotFoundError, match="nowhere: no such file; run `rvk evaluate --part` first"):
+        evaluate.gather([dataset.folder / "nowhere"], out=dataset.folder / "eval.json", **judged)
+    dataset.predicted("segmentation", None, {**options, "stride": 8})
+    with pytest.raises(ValueError, match="counts: counts of other predictions than"):
+        evaluate.gather([counts], out=dataset.folder / "eval.json", **judged)
+
     dataset.predicted("segmentation", 2, options)
     folders = [dataset.folder / f"segmentation-{k}-of-2" for k in (1, 2)]
     wanted = sorted((r for r in dataset.regions if r.split == "test"), key=lambda r: (r.scene, r.row))

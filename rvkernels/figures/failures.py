@@ -47,7 +47,7 @@ def caption(tables: Tables) -> str:
     who = f"{tables['model']} in {tables['framework']}, seed {tables['seed']}"
     what = {
         "classification": f"What {who}, gets wrong with the highest score: truth, then prediction and score.",
-        "segmentation": f"Windows of the test split with the most wrong pixels of {who}: image, truth, prediction.",
+        "segmentation": f"Windows of the test split of which {who}, has most wrong: image, truth, prediction.",
         "detection": f"Windows of the test split with the most missed and false boxes of {who}: truth, prediction.",
     }[tables["task"]]
     return f"{what} {_first(tables)}"
