@@ -182,9 +182,9 @@ def _excerpt(results: Results, found: Facts, n: Numbers) -> str:
         return f"{q.best} on {titles}: {metric_name(q.metric)} {n(q.value, '.3f')}{than}, and how to repeat it."
     quality, speed = found.equivalence, found.speed
     said = (
-        f"{n(quality.shown)} of {n(quality.tested)} pairs are shown to be as good as each other"
+        f"{n(quality.shown)} of {n(quality.tested)} pairs are shown to be equally good within the study's margins"
         if quality
-        else "one seed each"
+        else "whether they are equally good is not tested"
     )
     slowest = max((times.high for _, times in speed.others), key=lambda times: times.value) if speed else None
     cost = f", and a step takes up to {n(slowest, '.2f')} times as long as in {title(speed.leader)}" if slowest else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Union
 
 import numpy as np
@@ -164,6 +165,8 @@ class Facts:
     commits     of the code that made the runs, and whether it had further changes
     equal       what is the same in all frameworks for every model and seed; unequal: what is not
     own_models  models whose frameworks make their own initial weights
+    pretrained  (model and experiment, file) of networks that start from the weights of a file
+    beating     how many experiments' best models are better than the baseline
     """
 
     runs: Number
@@ -184,6 +187,8 @@ class Facts:
     equal: list[str]
     unequal: list[str]
     own_models: list[str]
+    pretrained: list[tuple[str, str]]
+    beating: Number
 
     @property
     def cheapest(self) -> Cost:
@@ -215,6 +220,7 @@ def facts(results: Results) -> Facts:
             commits[software["commit"]] = commits.get(software["commit"], False) or software["dirty"]
     equal = results.equal.groupby("what", sort=False).equal.all().astype(bool)
     own = ~runs.weight_identical.fillna(True).astype(bool)
+    qualities = [_quality(results, experiment) for experiment in results.experiments.values()]
     return Facts(
         runs=Number(len(runs), "tables/runs.csv: networks"),
         experiments=Number(len(results.experiments), "tables/study.json: experiments"),
@@ -226,7 +232,7 @@ def facts(results: Results) -> Facts:
         gpus=sorted({gpu["name"] for machine in machines.values() for gpu in machine.get("gpus", [])}),
         commits=commits,
         validated=bool(results.runs.validated.all()),
-        qualities=[_quality(results, experiment) for experiment in results.experiments.values()],
+        qualities=qualities,
         costs=[_cost(results, name) for name in results.experiments],
         speed=_speed(results),
         equivalence=_equivalence(results),
@@ -234,6 +240,14 @@ def facts(results: Results) -> Facts:
         equal=list(equal.index[equal]),
         unequal=list(equal.index[~equal]),
         own_models=list(runs.model[own].unique()),
+        pretrained=[
+            (f"{model} on {name}", Path(entry["file"]).name)
+            for name, experiment in results.experiments.items()
+            for model, entry in experiment.settings.get("pretrained", {}).items()
+        ],
+        beating=Number(
+            sum(q.better for q in qualities), "tables/runs.csv: experiments with a model above the baseline"
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rvkernels import registry
 from rvkernels.checkpoint import read_meta
 from rvkernels.compare import BASELINE
 from rvkernels.divergence import CONTROL_FACTOR, FIRST, FIRST_BOUND, LONG
@@ -247,7 +248,7 @@ def verdict(pair: pd.Series) -> str:
     if pd.isna(pair.margin):
         return "no margin named"
     if pd.isna(pair.equivalent):
-        return f"not tested: {pair['count']} seed"
+        return f"not tested: {pair['count']} seed{'' if pair['count'] == 1 else 's'}"
     p = max(pair.p_lower, pair.p_upper)
     probability = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
     return f"{'equivalent' if pair.equivalent else 'not shown'} within ±{pair.margin:g} ({probability})"
@@ -487,28 +488,33 @@ def runs_table(results: Results) -> Table:
 
 
 def data_table(results: Results) -> Table:
-    """A row per file of every dataset with its checksum; a dataset that is drawn has none."""
+    """A row per file of every dataset with its checksum; one that is drawn, or the user's own, has none."""
     rows = []
     for title, description in {e.description["title"]: e.description for e in results.experiments.values()}.items():
-        files = description["files"] or [{"name": "none: drawn from a seed by rvkernels"}]
+        drawn = hasattr(registry.load("datasets", description["form"]), "draw")
+        files = description["files"] or [
+            {
+                "name": "none: drawn from a seed by rvkernels"
+                if drawn
+                else "none: files that the description's layout names"
+            }
+        ]
         for file in files:
             kind = next((k for k in ("sha256", "content_sha256", "md5") if k in file), None)
             rows.append(
                 {
                     "dataset": words(title),
                     "file": words(file["name"]),
-                    "bytes": number(file.get("size", float("nan"))),
                     "kind": words({"content_sha256": "SHA-256 of the contents"}.get(kind, (kind or "").upper())),
                     "checksum": words(file.get(kind, "")),
                 }
             )
     return table(
         "Data files",
-        "Every file is checked against its checksum before anything reads it.",
+        "A file with a checksum is checked against it before anything reads it.",
         {
             "dataset": ("dataset", ""),
             "file": ("file", ""),
-            "bytes": ("size", "bytes"),
             "kind": ("checksum", "kind"),
             "checksum": ("checksum", ""),
         },

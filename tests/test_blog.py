@@ -28,7 +28,7 @@ KEYS = ("published", "title", "excerpt", "tags", "difficulty", "date", "authors"
 def post(made_run, tmp_path, monkeypatch, request):
     """A function that makes a study and its post, and returns the folder, the front matter and the body."""
 
-    def make(frameworks=("torch", "caffe2"), seeds=(0, 1), title="Made up", base=0.5):
+    def make(frameworks=("torch", "caffe2"), seeds=(0, 1), title="Made up", base=0.5, dirty=False, pretrained=None):
         steps = np.arange(60)
         for seed in seeds:
             for i, framework in enumerate(frameworks):
@@ -41,7 +41,7 @@ def post(made_run, tmp_path, monkeypatch, request):
                         "times_s": {"train_epoch": [40.0 + i, 50.0], "val_epoch": [1.0], "step": [0.5]},
                         "result": {"steps": 60, "warmup_steps": 5, "step_median_s": 0.02 * (1 + 1.7 * i),
                                    "passes_share": 0.8, "train_chips": 1234, "build_s": 1.0},
-                        "software": {"python": "3.11", "commit": "abc" * 14, "dirty": False},
+                        "software": {"python": "3.11", "commit": "abc" * 14, "dirty": dirty},
                     },
                 )  # fmt: skip
                 with np.load(folder / "steps.npz") as data:
@@ -51,7 +51,7 @@ def post(made_run, tmp_path, monkeypatch, request):
         study = {
             "study": "made", "title": title, "downloads": "downloads",
             "frameworks": list(frameworks), "seeds": list(seeds), "equivalence": {"miou": 0.02}, "bench": False,
-            "experiments": {"ground_cover": {**train, "published_curve": {}}},
+            "experiments": {"ground_cover": {**train, "published_curve": {}, "pretrained": pretrained or {}}},
         }  # fmt: skip
         datasets = {"ground_cover": str(request.config.rootpath / DATASET)}
         compare(tmp_path / "runs", tmp_path / "tables", study)
@@ -86,6 +86,7 @@ def test_the_front_matter_has_what_the_site_lists(post):
     assert front["date"] == datetime.date(2026, 3, 2)  # of the last run
     assert front["reading_time"] == round(len(re.findall(r"\w+", body)) / 200)
     assert {"PyTorch", "Caffe2", "segmentation"} <= set(front["tags"])
+    assert "1 of 1 pairs are shown to be equally good within the study's margins" in front["excerpt"]
     assert "up to 2.70 times as long as in PyTorch" in front["excerpt"]
 
 
@@ -125,6 +126,10 @@ def test_its_numbers_are_those_of_the_tables(post):
     assert f"{mean:.3f} in PyTorch" in body
     assert "| ground\\_cover | unet | PyTorch | mIoU 0.762 (0.127 to 1.398) | 1.5 | 20 | 100 |" in body
     assert "learnt from 1,234 training chips" in body
+    assert "On ground\\_cover, unet reaches mIoU" in body
+    assert "best model" not in body  # there is one
+    assert "at commit `abcabcabcabc`, with" in body
+    assert "start anew" not in body
 
 
 def test_one_framework_is_not_compared(post):
@@ -137,6 +142,12 @@ def test_one_framework_is_not_compared(post):
 
 def test_what_does_not_beat_the_baseline_is_said(post):
     assert "but 0.990 by the logistic regression, which it does not beat." in " ".join(post(base=0.99)[2].split())
+
+
+def test_weights_from_a_file_and_changes_that_were_not_committed_are_said(post):
+    body = post(seeds=(0,), dirty=True, pretrained={"unet": {"file": "weights/resnet18_v2.npz"}})[2]
+    assert "unet on ground\\_cover from the weights in `resnet18_v2.npz`, where these fit." in body
+    assert "at commit `abcabcabcabc` (and changes to it that were not committed)" in body
 
 
 def test_surprises_are_found_in_the_tables(post):
