@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from rvkernels import dataset, labels
+from rvkernels import dataset, labels, leaks
 from rvkernels.chips import DTYPES
 from rvkernels.files import atomic
 from rvkernels.ops import philox, tile, windows
@@ -216,11 +216,12 @@ def chip(
 
     Pixels are in the scenes' dtype (int16 becomes float32). Pixels without data keep their value, but are 0 in float32
     chips, where they may be NaN; in segmentation labels they are 255.
-    Raises ValueError, one line, when a chip is larger than a scene, or a split ends up without chips.
+    Raises ValueError, one line, when a chip is larger than a scene, a split ends up without chips, or chips of two
+    splits show the same ground.
     """
     settings = complete_settings(settings, task)
-    described, places = dataset.load(description), read_regions(regions)
-    pieces = plan(described, read_scenes(scenes), places, task=task, settings=settings, threads=threads)
+    described, places, seen = dataset.load(description), read_regions(regions), read_scenes(scenes)
+    pieces = plan(described, seen, places, task=task, settings=settings, threads=threads)
     pieces = _limit(pieces, settings["limit"] or {}, settings["seed"])
     _need_all_splits([p.split for p in pieces], "the area of interest and the labels leave no chip")
     pieces.sort(key=lambda p: SPLITS.index(p.split))  # stable: then by region
@@ -228,13 +229,14 @@ def chip(
         folder.mkdir()
         found = _Cutter(folder, pieces, described, task, settings, threads, part).cut()
         if part is None:
-            _finish(folder, [found], dataset.class_names(described), task, settings)
+            _finish(folder, [found], seen, dataset.class_names(described), task, settings)
         else:
             np.savez(folder / PART, part=[part.number, part.count], **found.notes)
 
 
 def gather(
     description: str | Path,
+    scenes: str | Path,
     parts: Sequence[str | Path],
     *,
     task: str,
@@ -243,15 +245,16 @@ def gather(
 ) -> None:
     """Write the chips folder `out`, atomically, from the folders of all parts: the one that a single job writes.
 
-    Raises FileNotFoundError for a missing part, and ValueError when the parts are not those of one whole, or a split
-    ends up without chips.
+    Raises FileNotFoundError for a missing part, and ValueError when the parts are not those of one whole, and as `chip`
+    does.
     """
     settings = complete_settings(settings, task)
     found = [_read_part(Path(folder)) for folder in parts]
     check_complete((folder, part) for folder, (part, _) in zip(parts, found))
     with atomic(out) as folder:
         folder.mkdir()
-        _finish(folder, [cut for _, cut in found], dataset.class_names(dataset.load(description)), task, settings)
+        names = dataset.class_names(dataset.load(description))
+        _finish(folder, [cut for _, cut in found], read_scenes(scenes), names, task, settings)
 
 
 def _whole(scenes: Mapping[str, Scene], regions: Sequence[Region]) -> int:
@@ -470,7 +473,14 @@ def _read_part(folder: Path) -> tuple[Part, _Cut]:
     )
 
 
-def _finish(folder: Path, cuts: Sequence[_Cut], names: Sequence[str], task: str, settings: Mapping[str, Any]) -> None:
+def _finish(
+    folder: Path,
+    cuts: Sequence[_Cut],
+    scenes: Mapping[str, Scene],
+    names: Sequence[str],
+    task: str,
+    settings: Mapping[str, Any],
+) -> None:
     """The chips folder: of the chips of all `cuts`, in their order, those that stay."""
     notes = {name: np.concatenate([cut.notes[name] for cut in cuts]) for name in cuts[0].notes}
     keep = _keep(notes, task, settings)
@@ -485,6 +495,7 @@ def _finish(folder: Path, cuts: Sequence[_Cut], names: Sequence[str], task: str,
         np.save(folder / "box_class.npy", notes["box_class"][kept])
         np.save(folder / "box_start.npy", np.cumsum([0, *notes["box_count"][keep]], dtype=np.int64))
     _write_table(folder / "chips.csv", {name: notes[name][keep] for name in COLUMNS if name in notes}, names)
+    leaks.check(folder, scenes)
 
 
 def _keep(notes: Mapping[str, np.ndarray], task: str, settings: Mapping[str, Any]) -> np.ndarray:

@@ -6,6 +6,7 @@ labels.npy       classification: (n,) int32 class; segmentation: (n, rows, cols)
 boxes.npy        detection: (m, 4) float32 (ymin, xmin, ymax, xmax) in pixels of the chip
 box_class.npy    detection: (m,) int32
 box_start.npy    detection: (n + 1,) int64; chip i has boxes box_start[i] to box_start[i + 1]
+leaks.json       what the splits have in common (rvkernels/leaks.py); training reads it not
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def gather_chips(a: Arguments) -> None:
     """the chips of all parts, as one job cuts them"""
     from rvkernels.chip import gather
 
-    gather(a.dataset, a.parts, task=a.settings["task"], settings=a.settings["chip"], out=a.out)
+    gather(a.dataset, a.scenes, a.parts, task=a.settings["task"], settings=a.settings["chip"], out=a.out)
 
 
 def init(a: Arguments) -> None:
@@ -396,7 +396,7 @@ def parser() -> argparse.ArgumentParser:
     verb(split, "scenes")
     verb(analyze, "scenes", "regions", threads=True)
     parted(verb(chip, "dataset", "scenes", "regions", threads=True))
-    gatherer(gather_chips, "dataset")
+    gatherer(gather_chips, "dataset", "scenes")
     runs = [
         verb(init, "dataset"),
         verb(train, "dataset", "chips", "statistics", "weights", threads=True),

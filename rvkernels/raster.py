@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from osgeo import gdal, gdal_array, osr
+from osgeo import gdal, gdal_array, ogr, osr
 
 from rvkernels import _raster
 from rvkernels.files import atomic
 from rvkernels.ops.polygonize import Polygons
 from rvkernels.ops.tile import read_dtype
+from rvkernels.registry import suggest
 from rvkernels.scene import Scene
 
-for _library in (gdal, osr):
+for _library in (gdal, ogr, osr):
     _library.UseExceptions()
 
 MAP = "EPSG:4326"
@@ -80,6 +81,45 @@ def read_bytes(path: str | Path) -> bytes:
         return bytes(gdal.VSIFReadL(1, stat.size, file)) if stat.size else b""
     finally:
         gdal.VSIFCloseL(file)
+
+
+def read_polygons(path: str | Path, attribute: str, layer: str | None = None) -> tuple[list[bytes], list, str]:
+    """Polygons of a vector file that GDAL reads (GeoJSON, GPKG, ...): WKB, the values of `attribute`, the CRS as WKT.
+
+    layer  of a file with several
+    Raises FileNotFoundError, or ValueError naming the file, what is missing and what there is.
+    """
+    if gdal.VSIStatL(str(path)) is None:
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        opened = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_READONLY)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: cannot be read as a vector file: {error}") from None
+    names = [opened.GetLayer(i).GetName() for i in range(opened.GetLayerCount())]
+    if layer is None and len(names) != 1:
+        raise ValueError(
+            f"{path}: has {len(names)} layers, name one as `layer`; there are {', '.join(names) or 'none'}"
+        )
+    if layer is not None and layer not in names:
+        raise ValueError(f"{path}: no layer {layer!r}; {suggest(layer, names)}")
+    features = opened.GetLayer(0) if layer is None else opened.GetLayerByName(layer)
+    reference = features.GetSpatialRef()
+    if reference is None:
+        raise ValueError(f"{path}: has no CRS, so its polygons have no place on the ground")
+    definition = features.GetLayerDefn()
+    fields = [definition.GetFieldDefn(i).GetName() for i in range(definition.GetFieldCount())]
+    if attribute not in fields:
+        raise ValueError(f"{path}: no attribute {attribute!r}; {suggest(attribute, fields)}")
+    polygons, values = [], []
+    for number, feature in enumerate(features):
+        geometry = feature.GetGeometryRef()
+        kind = None if geometry is None else ogr.GT_Flatten(geometry.GetGeometryType())
+        if kind not in (ogr.wkbPolygon, ogr.wkbMultiPolygon):
+            name = "nothing" if kind is None else geometry.GetGeometryName()
+            raise ValueError(f"{path}: feature {number}: expected a polygon, got {name}")
+        polygons.append(bytes(geometry.ExportToWkb()))
+        values.append(feature.GetField(attribute))
+    return polygons, values, reference.ExportToWkt()
 
 
 def write_geotiff(
@@ -237,7 +277,8 @@ def _spatial_reference(crs: str) -> osr.SpatialReference:
     return reference
 
 
-def _reproject(xy: np.ndarray, crs_from: str, crs_to: str) -> np.ndarray:
+def reproject(xy: np.ndarray, crs_from: str, crs_to: str) -> np.ndarray:
+    """(n, 2) x, y of a CRS in another, float64. Raises ValueError when a point does not transform."""
     # A transformation belongs to one thread, and making one costs milliseconds.
     known = _thread.__dict__.setdefault("transformations", {})
     pair = (crs_from, crs_to)
@@ -270,7 +311,7 @@ def to_pixels(scene: Scene, xy: np.ndarray, crs_from: str = MAP) -> np.ndarray:
         )
     xy = np.asarray(xy, np.float64).reshape(-1, 2)
     t = scene.transform
-    moved = _reproject(xy, crs_from, scene.crs) - (t[0], t[3])
+    moved = reproject(xy, crs_from, scene.crs) - (t[0], t[3])
     matrix = np.array([[t[1], t[2]], [t[4], t[5]]])
     return moved @ np.linalg.inv(matrix).T
 
@@ -282,7 +323,7 @@ def to_map(scene: Scene, pixels: np.ndarray, crs_to: str = MAP) -> np.ndarray:
         return pixels
     t = scene.transform
     xy = pixels @ np.array([[t[1], t[2]], [t[4], t[5]]]).T + (t[0], t[3])
-    return _reproject(xy, scene.crs, crs_to)
+    return reproject(xy, scene.crs, crs_to)
 
 
 def move_geometries(geometries: Sequence[dict], move: Callable[[np.ndarray], np.ndarray]) -> list[dict]:

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rvkernels.files import atomic
 
 
@@ -64,6 +66,11 @@ class Region:
     def extent(self) -> tuple[int, int, int, int]:
         """As rvkernels.ops.windows takes it."""
         return self.row, self.col, self.rows, self.cols
+
+
+def edges(n: int, size: int) -> np.ndarray:
+    """Where 0 .. n is cut into pieces of nearly equal length, about `size`, both ends included."""
+    return np.linspace(0, n, max(1, round(n / size)) + 1).round().astype(int)
 
 
 def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> None:

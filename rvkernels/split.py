@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
+from rvkernels import vector_split
 from rvkernels.ops import philox
 from rvkernels.registry import suggest
-from rvkernels.scene import Region, Scene
+from rvkernels.scene import Region, Scene, edges
 
 SPLITS = ("train", "val", "test")
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -21,20 +23,25 @@ KEYS = {
     "group": ("by", "train", "val", "test", "seed"),
     "scene": ("by", "train", "val", "test", "seed"),
     "blocks": ("by", "train", "val", "test", "seed", "size", "margin"),
+    "vector": ("by", "file", "attribute", "layer", "size"),
 }
 _OP_ORDER = 100  # philox stream of the order in which scenes or blocks are dealt out
 
 
 def check_settings(settings: dict, where: str = "split") -> None:
-    """Raise ValueError naming `where` and the key when `split` could not use these settings, whatever the scenes.
+    """Raise ValueError naming `where` and the key when `split` could not use these settings, whatever the scenes;
+    FileNotFoundError when the file of polygons is not there.
 
     by: listed  train, val, test: lists of scene ids or patterns (*, ?); without them the publisher's own split
-    by: group   train, test and val: lists of groups or patterns; one of them may be a share in (0, 1): so much of the
-                scenes of the training groups
+    by: group   train, test and val: lists of groups (sites, cities, tiles: what the dataset's description calls
+                {group}) or patterns; one of them may be a share in (0, 1): so much of the scenes of the training groups
     by: scene   train, val, test: shares of the scenes that add up to 1 (0.7, 0.15, 0.15), drawn by `seed`; scenes that
                 have a class are drawn class by class
     by: blocks  shares of square blocks of `size` pixels in every scene, drawn by `seed`; `margin` pixels between blocks
                 of different splits are in none
+    by: vector  polygons of `file` (GeoJSON, GPKG, ...; of a `layer` where it has several), whose `attribute` ("split")
+                is train, val or test: blocks of about `size` pixels that those of a split cover wholly are in it, all
+                others in none; without a size only whole scenes are (rvkernels/vector_split.py)
     """
     by = settings.get("by")
     if by not in KEYS:
@@ -61,6 +68,14 @@ def check_settings(settings: dict, where: str = "split") -> None:
             raise ValueError(f"{where}: size: expected the edge of a block in pixels, got {size!r}")
         if not isinstance(margin, int) or not 0 <= 2 * margin < size:
             raise ValueError(f"{where}: margin: expected 0 to less than half of size {size}, got {margin!r}")
+    if by == "vector":
+        file, size = settings.get("file"), settings.get("size")
+        if not isinstance(file, str):
+            raise ValueError(f"{where}: file: expected the path of a file of polygons, got {file!r}")
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"{where}: file: no file {file}; the path is relative to the working directory")
+        if size is not None and (type(size) is not int or size < 1):
+            raise ValueError(f"{where}: size: expected the edge of a block in pixels, got {size!r}")
 
 
 def split(scenes: Iterable[Scene] | Mapping[str, Scene], settings: dict) -> list[Region]:
@@ -74,6 +89,8 @@ def split(scenes: Iterable[Scene] | Mapping[str, Scene], settings: dict) -> list
     scenes = list(scenes.values() if isinstance(scenes, Mapping) else scenes)
     if settings["by"] == "blocks":
         regions = _blocks(scenes, settings)
+    elif settings["by"] == "vector":
+        regions = vector_split.regions(scenes, SPLITS, **{k: v for k, v in settings.items() if k != "by"})
     else:
         chosen = {"listed": _listed, "group": _group, "scene": _scene}[settings["by"]](scenes, settings)
         regions = [Region(s.id, 0, 0, s.rows, s.cols, chosen[s.id]) for s in scenes if s.id in chosen]
@@ -202,7 +219,7 @@ def _blocks(scenes: list[Scene], settings: dict) -> list[Region]:
     shares = _shares(settings)
     regions = []
     for k, scene in enumerate(scenes):
-        rows, cols = (_edges(n, size) for n in (scene.rows, scene.cols))
+        rows, cols = (edges(n, size) for n in (scene.rows, scene.cols))
         shape = (len(rows) - 1, len(cols) - 1)
         order = philox.permutation(shape[0] * shape[1], settings.get("seed", 0), k, op=_OP_ORDER)
         parts = np.empty(order.size, np.int64)
@@ -227,8 +244,3 @@ def _blocks(scenes: list[Scene], settings: dict) -> list[Region]:
                     )
                 )
     return regions
-
-
-def _edges(n: int, size: int) -> np.ndarray:
-    """Where 0 .. n is cut into pieces of about `size`, both ends included."""
-    return np.linspace(0, n, max(1, round(n / size)) + 1).round().astype(int)

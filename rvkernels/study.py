@@ -149,6 +149,11 @@ class Study:
         """The file of weights that the model starts from, if it has one."""
         return [entry["file"] for name, entry in self.experiments[experiment]["pretrained"].items() if name == model]
 
+    def split_file(self, experiment: str) -> list[str]:
+        """The file of polygons that decide the split, if there is one."""
+        chosen = self.experiments[experiment]["split"]
+        return [chosen["file"]] if chosen["by"] == "vector" else []
+
     def runs(self) -> list[tuple[str, str, str, int]]:
         """(experiment, model, framework, seed) of every training run: own models where they have an entry point."""
         return [

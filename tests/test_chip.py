@@ -18,7 +18,8 @@ from rvkernels.chips import Chips
 from rvkernels.predict import Reader
 from rvkernels.scene import Region, Scene, write_regions, write_scenes
 
-TRANSFORM = (500000.0, 0.5, 0.0, 4000000.0, 0.0, -0.5)
+# One place each: chips of two splits must not show the same ground.
+TRANSFORMS = {name: (500000.0 + 1000 * i, 0.5, 0.0, 4000000.0, 0.0, -0.5) for i, name in enumerate("abc")}
 CRS = "EPSG:32632"
 CLASSES = [{"name": "field", "color": "#102030"}, {"name": "wood", "color": "#405060"}]
 DESCRIPTION = {
@@ -60,7 +61,7 @@ class Study:
         self.scenes = {}
         for name in "abc":
             image = folder / f"{name}.tif"
-            raster.write_geotiff(image, self.pixels, CRS, TRANSFORM, nodata=nodata)
+            raster.write_geotiff(image, self.pixels, CRS, TRANSFORMS[name], nodata=nodata)
             labels = folder / f"{name}.geojson"
             labels.write_text(json.dumps({"type": "FeatureCollection", "crs": None, "features": features}))
             self.scenes[name] = Scene(
@@ -70,7 +71,7 @@ class Study:
                 cols=COLS,
                 bands=2,
                 dtype=dtype,
-                transform=TRANSFORM,
+                transform=TRANSFORMS[name],
                 crs=raster.describe(image)["crs"],
                 nodata=nodata,
                 labels=str(labels),
@@ -223,7 +224,7 @@ def test_pixels_without_data(tmp_path):
     study.pixels[12, 0] = np.nan
     for scene in study.scenes.values():
         Path(scene.images[0]).unlink()
-        raster.write_geotiff(scene.images[0], study.pixels, CRS, TRANSFORM, nodata=-9.0)
+        raster.write_geotiff(scene.images[0], study.pixels, CRS, scene.transform, nodata=-9.0)
     chips = study.chip("segmentation", size=16, nodata_max=0.7)
     assert min(int(r) for _, _, r, _ in places(chips)) == 16
     chips = study.chip("segmentation", size=16, nodata_max=0.8)
@@ -336,7 +337,7 @@ def test_chips_that_cannot_be(tmp_path, task, settings, message):
     if settings.get("nodata_max") == 0:
         study.pixels[::4, ::4] = 200
         for scene in study.scenes.values():
-            raster.write_geotiff(scene.images[0], study.pixels, CRS, TRANSFORM, nodata=200.0)
+            raster.write_geotiff(scene.images[0], study.pixels, CRS, scene.transform, nodata=200.0)
     with pytest.raises(ValueError, match=message) as error:
         study.chip(task, **settings)
     assert "\n" not in str(error.value)

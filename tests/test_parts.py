@@ -117,7 +117,7 @@ class Dataset:
         folders = [self.folder / f"{task}-chips-{p.number}-of-{count}" for p in parts_of(count)]
         for folder, part in zip(folders, parts_of(count)):
             chip.chip(*self.files, task=task, settings=options, out=folder, threads=1, part=part)
-        chip.gather(self.files[0], folders, task=task, settings=options, out=out)
+        chip.gather(*self.files[:2], folders, task=task, settings=options, out=out)
         return contents(out)
 
     def predicted(self, task: str, count: int | None, options: dict) -> Path:

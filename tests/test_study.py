@@ -126,6 +126,16 @@ def test_a_users_own_description_is_named_by_its_path(tmp_path, monkeypatch):
     assert study.dataset_file("cells") == "mine.yaml"
 
 
+def test_a_study_knows_the_polygons_of_its_split(tmp_path):
+    file = tmp_path / "areas.geojson"
+    with pytest.raises(FileNotFoundError, match=r"experiments: cells: split: file: no file .*areas\.geojson"):
+        Study.resolve(changed("experiments.cells.split", {"by": "vector", "file": str(file)}), datasets=DATASETS)
+    file.write_text("{}")
+    study = Study.resolve(changed("experiments.cells.split", {"by": "vector", "file": str(file)}), datasets=DATASETS)
+    assert study.split_file("cells") == [str(file)]
+    assert study.split_file("landcover") == []
+
+
 def test_pretrained_weights_reach_init_and_their_bands_are_those_of_the_dataset(tmp_path):
     file = tmp_path / "w.npz"
     file.touch()

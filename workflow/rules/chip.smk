@@ -38,6 +38,7 @@ if STUDY.parts["chip"] > 1:
         input:
             package=package("base"),
             dataset=dataset_file,
+            scenes=rules.fetch.output.scenes,
             parts=gather.chip(f"{PARTS}/chip/{{scatteritem}}", allow_missing=True),
         output:
             chips=directory(f"{DATA}/chips"),
@@ -52,4 +53,4 @@ if STUDY.parts["chip"] > 1:
         shell:
             RVK
             + " --log {log:q} gather-chips --settings {params.settings:q} --dataset {input.dataset:q}"
-            " --parts {input.parts:q} --out {output.chips:q}"
+            " --scenes {input.scenes:q} --parts {input.parts:q} --out {output.chips:q}"

@@ -145,6 +145,10 @@ def dataset_file(wildcards):
     return STUDY.dataset_file(wildcards.experiment)
 
 
+def split_file(wildcards):
+    return STUDY.split_file(wildcards.experiment)
+
+
 def pretrained_files(wildcards):
     return STUDY.pretrained_files(wildcards.experiment, wildcards.model)
 

@@ -2,6 +2,7 @@ rule split:
     input:
         package=package("base"),
         scenes=rules.fetch.output.scenes,
+        polygons=split_file,
     output:
         regions=f"{DATA}/regions.csv",
     log:
