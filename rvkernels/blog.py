@@ -175,11 +175,14 @@ def _table(results: Results) -> dict[str, list]:
 
 def _excerpt(results: Results, found: Facts, n: Numbers) -> str:
     """One sentence or two for the list of posts."""
-    titles = findings.listing(dict.fromkeys(q.experiment.description["title"] for q in found.qualities))
     if not results.several_frameworks:
-        q = found.qualities[0]
-        than = f", a logistic regression {n(q.base, '.3f')}" if q.base else ""
-        return f"{q.best} on {titles}: {metric_name(q.metric)} {n(q.value, '.3f')}{than}, and how to repeat it."
+        reached = [
+            f"{q.best} reaches {metric_name(q.metric)} {n(q.value, '.3f')} on {q.experiment.description['title']}"
+            + (f" (a logistic regression {n(q.base, '.3f')})" if q.base else "")
+            for q in found.qualities
+        ]
+        return f"{'; '.join(reached)}; and how to repeat it."
+    titles = findings.listing(dict.fromkeys(q.experiment.description["title"] for q in found.qualities))
     quality, speed = found.equivalence, found.speed
     said = (
         f"{n(quality.shown)} of {n(quality.tested)} pairs are shown to be equally good within the study's margins"

@@ -1,4 +1,4 @@
-"""Cut chips for training and validation out of the regions of a split, with their labels, into a chips folder.
+"""Cut chips out of the regions of all splits, with their labels, into a chips folder.
 
 rvkernels/chips.py describes the folder's files. Which chips stay is decided when all are cut: a job that cuts a part of
 them (rvkernels/parts.py) leaves its chips with what that decision needs, and `gather` makes it.
@@ -143,6 +143,8 @@ def plan(
     for region in regions:
         if region.scene not in scenes:
             raise ValueError(f"regions: no scene {region.scene!r}; run `rvk split` again")
+    if not regions:
+        raise ValueError("regions: there is none; run `rvk split` again")
     size = settings["size"] or _whole(scenes, regions)
     for region in regions:
         if size > min(region.rows, region.cols):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rvkernels import raster
 from rvkernels.assemble import Window
-from rvkernels.chip import chip, complete_settings
+from rvkernels.chip import chip, complete_settings, plan
 from rvkernels.chips import Chips
 from rvkernels.predict import Reader
 from rvkernels.scene import Region, Scene, write_regions, write_scenes
@@ -342,6 +342,12 @@ def test_chips_that_cannot_be(tmp_path, task, settings, message):
         study.chip(task, **settings)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "chips").exists()
+
+
+def test_no_region_is_said():
+    description = {"classes": [{"name": "a"}]}
+    with pytest.raises(ValueError, match=r"regions: there is none; run `rvk split` again"):
+        plan(description, {}, [], task="classification", settings={})
 
 
 def test_pictures_of_two_sizes_need_a_size(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from rvkernels.figures import INK, Panel, Selection, Tables, shade
+from rvkernels.figures import INK, Panel, Selection, Tables, shade, three_digits
 from rvkernels.results import Results
 
 QUANTITIES = {
@@ -66,6 +66,7 @@ def _longest(tables: Tables) -> str:
     table = tables["table"]
     slowest = table.loc[table.train_minutes.idxmax()]
     return (
-        f"All runs together trained for {table.train_minutes.sum():.1f} minutes; the longest was {slowest.experiment} "
-        f"with {slowest.model} in {slowest.framework} ({slowest.train_minutes:.1f} minutes)."
+        f"All runs together trained for {three_digits(table.train_minutes.sum())} minutes; the longest was "
+        f"{slowest.experiment} with {slowest.model} in {slowest.framework} "
+        f"({three_digits(slowest.train_minutes)} minutes)."
     )

@@ -59,10 +59,10 @@ def caption(tables: Tables) -> str:
         if tables["task"] != "detection"
         else " Boxes in the colour of their class, only those above the score shown in precision and recall."
     )
-    scenes = ", ".join(dict.fromkeys(tables["table"].scene))
+    scenes, side = list(dict.fromkeys(tables["table"].scene)), SIDE[tables["task"]]
     return (
-        f"Test scenes {scenes}, the middle {SIDE[tables['task']]} pixels of each, first seed.{errors} "
-        f"{_agreement(tables)}"
+        f"Test scene{'' if len(scenes) == 1 else 's'} {', '.join(scenes)}, at most {side} x {side} pixels around the "
+        f"middle, first seed.{errors} {_agreement(tables)}"
     )
 
 
@@ -99,10 +99,8 @@ def _agreement(tables: Tables) -> str:
         return "Nothing is labelled in the parts shown."
     best, worst = table.loc[table.agreement.idxmax()], table.loc[table.agreement.idxmin()]
     what = {"classification": "cells", "segmentation": "pixels", "detection": "boxes"}[tables["task"]]
-    return (
-        f"Agreement with the truth in the parts shown: {worst.agreement:.0%} ({worst.model} in {worst.framework}, "
-        f"{worst.scene}) to {best.agreement:.0%} ({best.model} in {best.framework}, {best.scene}) of the {what}."
-    )
+    ends = [f"{row.agreement:.0%} ({row.model} in {row.framework}, {row.scene})" for row in (worst, best)]
+    return f"Agreement with the truth in the parts shown: {' to '.join(dict.fromkeys(ends))} of the {what}."
 
 
 def of_pictures(experiment: Experiment) -> bool:

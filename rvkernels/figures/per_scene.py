@@ -67,6 +67,8 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
 
 def _ends(tables: Tables) -> str:
     order = tables["order"]
+    if len(order) == 1:
+        return f"Mean over models and seeds: {order.iloc[0]:.2f} for {order.index[0]}, the only one."
     return (
         f"Mean over models and seeds: {order.iloc[0]:.2f} for {order.index[0]}, the worst of {len(order)}, to "
         f"{order.iloc[-1]:.2f} for {order.index[-1]}."
