@@ -32,6 +32,7 @@ def load(path: str | Path) -> dict:
     description = schema.validate(_read(path), schema.find("dataset.schema.yaml"), str(path))
     for key, names in (
         ("classes", [n for c in description["classes"] for n in (c["name"], *c["aliases"])]),
+        ("classes: value", [c.get("value", i) for i, c in enumerate(description["classes"])]),
         ("files", [f["name"] for f in description["files"]]),
     ):
         twice = [n for i, n in enumerate(names) if n in names[:i]]
@@ -72,5 +73,5 @@ def colors(description: dict) -> np.ndarray:
 
 
 def is_vector(labels: str) -> bool:
-    """Whether a label file holds shapes (GeoJSON, Pascal VOC XML) rather than pixels."""
-    return labels.lower().endswith((".geojson", ".json", ".xml"))
+    """Whether a label file holds shapes (GeoJSON) rather than pixels."""
+    return labels.lower().endswith((".geojson", ".json"))

@@ -7,6 +7,7 @@ order. It gets its final name only after its checksum matched; what a killed dow
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -64,6 +65,7 @@ def fetch(
     settings = {**wanted["layout"], **(layout or {})}
     registry.check_parameters(form.scenes, settings, f"{description}: layout")
     folder = Path(downloads).resolve() / wanted["name"]
+    wanted["made"] = str(folder / f"labels-{_digest([wanted['form'], task, settings, wanted['classes']])}")
     files = {}
     for entry in wanted["files"]:
         try:
@@ -79,6 +81,11 @@ def fetch(
     if out is not None:
         write_scenes(out, scenes)
     return scenes
+
+
+def _digest(what: object) -> str:
+    """Twelve letters that differ when `what`, as JSON, does."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def check(scenes: list[Scene], description: dict, task: str, threads: int = 0) -> None:

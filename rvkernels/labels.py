@@ -1,4 +1,4 @@
-"""Labels of a scene in its pixels: shapes from GeoJSON or Pascal VOC, class masks, classes of cells, areas of interest.
+"""Labels of a scene in its pixels: shapes from GeoJSON, class masks, classes of cells, areas of interest.
 
 Shapes are shapely geometries with x = column and y = row. Class ids count the class list from 0; 255 means ignore.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import json
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,18 +43,26 @@ class Features:
 
 
 class Classes:
-    """The class list of a description: names, or mappings with `name` and maybe `color`, `aliases` and `line_width`."""
+    """The class list of a description: names, or mappings with `name` and what else the schema has.
+
+    values  (classes,) int64: the number that stands for each class in a label image of one band
+    """
 
     def __init__(self, classes: Sequence[str | Mapping]):
         self.names = [c if isinstance(c, str) else c["name"] for c in classes]
         self.colors = [None if isinstance(c, str) else c.get("color") for c in classes]
         self.line_widths = np.array([0 if isinstance(c, str) else c.get("line_width", 0) for c in classes], np.float64)
+        given = [i if isinstance(c, str) else c.get("value", i) for i, c in enumerate(classes)]
+        self.values = np.array(given, np.int64)
         self._ids = {name: i for i, name in enumerate(self.names)}
         for i, c in enumerate(classes):
             self._ids.update((alias, i) for alias in ([] if isinstance(c, str) else c.get("aliases", ())))
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._ids
 
     def id(self, name: str, where: str) -> int:
         """The id of a name or alias; ValueError, naming `where` and the class list, when there is no such class."""
@@ -94,12 +101,12 @@ class Classes:
 
 
 def load_features(scene: Scene, classes: Sequence[str | Mapping]) -> Features:
-    """The shapes of a scene's label file, GeoJSON or Pascal VOC XML.
+    """The shapes of a scene's label file, GeoJSON.
 
     GeoJSON is in the CRS of its `crs` member, else in EPSG:4326; `"crs": null` says pixels. A feature's class is its
     class_id, else its class_name or label. Empty geometries are dropped, collections split, invalid polygons repaired.
     Lines of a class with a line_width become the polygons that they cover, with round ends; the width is in the unit of
-    the image's CRS, in pixels when it has none. Pascal VOC boxes are taken as corners in pixels.
+    the image's CRS, in pixels when it has none.
 
     Raises FileNotFoundError, or ValueError naming file and feature: for a class outside the list, a file that is not
     what its name says, and georeferenced labels on an image without CRS.
@@ -107,14 +114,10 @@ def load_features(scene: Scene, classes: Sequence[str | Mapping]) -> Features:
     if scene.labels is None:
         raise ValueError(f"{scene.images[0]}: scene {scene.id} has no labels")
     known = Classes(classes)
-    if scene.labels.lower().endswith(".xml"):
-        parts, ids = _read_voc(scene, known)
-        index = np.arange(len(ids))
-    else:
-        features, crs = _read_geojson(scene.labels)
-        wheres = [f"{scene.labels}: feature {i}" for i in range(len(features))]
-        ids = [known.of_properties(f.get("properties") or {}, where) for f, where in zip(features, wheres)]
-        parts, index = _in_pixels(scene, features, crs, scene.labels)
+    features, crs = _read_geojson(scene.labels)
+    wheres = [f"{scene.labels}: feature {i}" for i in range(len(features))]
+    ids = [known.of_properties(f.get("properties") or {}, where) for f, where in zip(features, wheres)]
+    parts, index = _in_pixels(scene, features, crs, scene.labels)
     pixel = np.hypot(scene.transform[1:3], scene.transform[4:6]) if scene.crs else (1.0, 1.0)
     class_ids = np.array(ids, np.int32)
     parts, of = simple_parts(widen(parts, known.line_widths[class_ids[index]], pixel=tuple(pixel)))
@@ -214,36 +217,6 @@ def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
         return shapely.make_valid(geometry, method="structure", keep_collapsed=False)
 
 
-def _read_voc(scene: Scene, known: Classes) -> tuple[np.ndarray, list[int]]:
-    path = scene.labels
-    try:
-        root = ElementTree.fromstring(raster.read_bytes(path))
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path}: not XML: {error}") from None
-    if root.tag != "annotation":
-        raise ValueError(f"{path}: expected Pascal VOC (an <annotation>), got <{root.tag}>")
-    size = root.find("size")
-    if size is not None:
-        rows, cols = (int(size.findtext(tag, "0")) for tag in ("height", "width"))
-        if (rows, cols) != (scene.rows, scene.cols):
-            raise ValueError(
-                f"{path}: is for {rows} x {cols} pixels, but {scene.images[0]} is {scene.rows} x {scene.cols}"
-            )
-    boxes, ids = [], []
-    for i, thing in enumerate(root.findall("object")):
-        where = f"{path}: object {i}"
-        ids.append(known.id((thing.findtext("name") or "").strip(), where))
-        texts = [thing.findtext(f"bndbox/{tag}") for tag in ("xmin", "ymin", "xmax", "ymax")]
-        try:
-            xmin, ymin, xmax, ymax = map(float, texts)
-        except (TypeError, ValueError):
-            raise ValueError(f"{where}: bndbox: expected xmin, ymin, xmax, ymax, got {texts}") from None
-        if not (xmin < xmax and ymin < ymax):
-            raise ValueError(f"{where}: bndbox: is empty: x {xmin} to {xmax}, y {ymin} to {ymax}")
-        boxes.append((xmin, ymin, xmax, ymax))
-    return shapely.box(*np.array(boxes, np.float64).reshape(-1, 4).T), ids
-
-
 class SceneMasks:
     """Segmentation labels of one scene, of its label image or its shapes, opened once for any number of windows.
 
@@ -251,9 +224,9 @@ class SceneMasks:
     all_touched  burn every pixel a shape touches, not only those whose centre it covers; shapes burn in file order
     threads      0 = all cores
 
-    A label image of one band without colour table: the values are class ids, and a value outside the class list is an
-    error. With three bands, or a colour table that has a class colour other than black (tables are filled up with it):
-    colours, and one that no class has becomes 255.
+    A label image of one band without colour table: the values are class ids, or the `value` of classes that have one;
+    another value is an error, but for 255 and nodata. With three bands, or a colour table that has a class colour other
+    than black (tables are filled up with it): colours, and one that no class has becomes 255.
     Raises ValueError naming the file; also when the label image is not on the scene's grid.
     """
 
@@ -355,13 +328,16 @@ class _LabelImage:
         if self.table is not None:
             place = np.minimum(values.astype(np.int64), len(self.table) - 1)
             return np.where(valid, self.table[place], np.uint8(IGNORE))
-        wrong = (valid == 1) & (values != IGNORE) & ~np.isin(values, np.arange(len(self.known)))
+        ids = np.full(values.shape, IGNORE, np.uint8)
+        for class_id, value in enumerate(self.known.values):
+            ids[values == value] = class_id
+        wrong = (valid == 1) & (values != IGNORE) & (ids == IGNORE)
         if wrong.any():
+            pairs = ", ".join(f"{value} {name}" for value, name in zip(self.known.values, self.known.names))
             raise ValueError(
-                f"{self.path}: holds {values[wrong][0]:g}, but class ids are 0 to {len(self.known) - 1} "
-                f"({', '.join(self.known.names)}); {IGNORE} and nodata mean no label"
+                f"{self.path}: holds {values[wrong][0]:g}, but classes are {pairs}; {IGNORE} and nodata mean no label"
             )
-        return np.where(valid, values, IGNORE).astype(np.uint8)
+        return np.where(valid, ids, np.uint8(IGNORE))
 
 
 def _classes_of_colors(pixels: np.ndarray, palette: np.ndarray) -> np.ndarray:

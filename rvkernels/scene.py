@@ -24,7 +24,7 @@ class Scene:
     """Imagery and labels of one place.
 
     images      GDAL paths; their bands are stacked in this order. The first decides grid, CRS and nodata.
-    labels      path of the label file (GeoJSON, raster or Pascal VOC XML) or None when the scene has no labels
+    labels      path of the label file (GeoJSON or raster) or None when the scene has no labels
     class_name  the class of the whole scene, for datasets of labelled chips; else None
     aoi         GeoJSON of the area that is labelled; None means everywhere
     group       what must stay together in a split: a tile, a site, a city

@@ -56,6 +56,7 @@ def test_defaults(tmp_path):
         ({"classes": None}, r"'classes' is a required property"),
         ({"classes": []}, r"classes: "),
         ({"classes": [{"name": "wood"}, {"name": "x", "aliases": ["wood"]}]}, r"classes: 'wood' is there twice"),
+        ({"classes": [{"name": "wood"}, {"name": "x", "value": 0}]}, r"classes: value: 0 is there twice"),
         ({"classes": [{"name": "wood", "color": "green"}]}, r"classes: 0: color: 'green' does not match"),
         ({"classes": [{"name": "road", "line_width": 0}]}, r"classes: 0: line_width: 0 is less than or equal"),
         ({"tasks": ["segmentations"]}, r"tasks: 0: 'segmentations' is not one of"),

@@ -1,4 +1,4 @@
-"""Labels in pixels: GeoJSON, Pascal VOC, label images, cells, areas of interest."""
+"""Labels in pixels: GeoJSON, label images, cells, areas of interest."""
 
 from __future__ import annotations
 
@@ -189,50 +189,6 @@ def test_missing_labels(tmp_path):
         labels.load_features(PLAIN, CLASSES)
 
 
-# --- Pascal VOC
-
-
-def voc(folder: Path, objects: list[tuple[str, tuple]], size=(80, 100)) -> Scene:
-    boxes = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{b[0]}</xmin><ymin>{b[1]}</ymin><xmax>{b[2]}</xmax><ymax>{b[3]}</ymax>"
-        f"</bndbox></object>"
-        for name, b in objects
-    )
-    width, height = size
-    path = folder / "l.xml"
-    path.write_text(f"<annotation><size><width>{width}</width><height>{height}</height></size>{boxes}</annotation>")
-    return replace(PLAIN, labels=str(path))
-
-
-def test_voc_boxes_and_aliases(tmp_path):
-    classes = [{"name": "Tree", "aliases": ["", "Tree\\"]}]
-    scene = voc(tmp_path, [("Tree", (1, 2, 30, 40)), ("", (5, 6, 7, 8)), ("Tree\\", (9, 10, 11.5, 12))])
-    found = labels.load_features(scene, classes)
-    assert found.class_ids.tolist() == [0, 0, 0]
-    np.testing.assert_array_equal(found.boxes, [[2, 1, 40, 30], [6, 5, 8, 7], [10, 9, 12, 11.5]])
-
-
-@pytest.mark.parametrize(
-    ("objects", "size", "says"),
-    [
-        ([("Tre", (1, 2, 3, 4))], (80, 100), r"l\.xml: object 0: class 'Tre' .*Did you mean 'Tree'"),
-        ([("Tree", (3, 2, 3, 4))], (80, 100), "object 0: bndbox: is empty"),
-        ([("Tree", ("x", 2, 3, 4))], (80, 100), "object 0: bndbox: expected xmin"),
-        ([], (81, 100), "is for 100 x 81 pixels, but s.tif is 100 x 80"),
-    ],
-)
-def test_wrong_voc_is_refused(tmp_path, objects, size, says):
-    with pytest.raises(ValueError, match=says):
-        labels.load_features(voc(tmp_path, objects, size), ["Tree"])
-
-
-def test_other_xml_is_refused(tmp_path):
-    for text, says in (("<a>", "not XML"), ("<a/>", "expected Pascal VOC")):
-        (tmp_path / "l.xml").write_text(text)
-        with pytest.raises(ValueError, match=rf"l\.xml: {says}"):
-            labels.load_features(replace(PLAIN, labels=str(tmp_path / "l.xml")), ["Tree"])
-
-
 # --- label images
 
 
@@ -253,7 +209,7 @@ def test_ids_and_nodata(tmp_path, dtype):
     ids = np.array([[0, 1, 2], [255, 2, 9]]).astype(dtype)
     got = labels.SceneMasks(image(tmp_path, ids, nodata=9), CLASSES).read(np.array([[0, 1, 2, 3]]))
     assert got[0].tolist() == [[1, 2, 255], [2, 255, 255]]
-    with pytest.raises(ValueError, match=r"l\.tif: holds 9, but class ids are 0 to 2 \(field, water, road\)"):
+    with pytest.raises(ValueError, match=r"l\.tif: holds 9, but classes are 0 field, 1 water, 2 road;"):
         labels.SceneMasks(image(tmp_path, ids), CLASSES).read(np.array([[0, 0, 2, 3]]))
 
 
@@ -263,6 +219,17 @@ def test_colour_table(tmp_path):
     assert labels.SceneMasks(by_color, CLASSES).read(np.array([[0, 0, 2, 3]]))[0].tolist() == [[1, 0, 255], [0, 0, 1]]
     by_value = image(tmp_path, values % 3, colors={0: (5, 0, 0), 1: (6, 0, 0)})
     assert labels.SceneMasks(by_value, CLASSES).read(np.array([[0, 0, 2, 3]]))[0].tolist() == [[0, 1, 1], [1, 1, 0]]
+
+
+def test_values_of_classes(tmp_path):
+    values = np.array([[0, 255, 7], [255, 0, 0]], np.uint8)
+    classes = [{"name": "ground", "value": 0}, {"name": "building", "value": 255}, {"name": "road", "value": 7}]
+    window = np.array([[0, 0, 2, 3]])
+    scene = image(tmp_path, values)
+    assert labels.SceneMasks(scene, classes).read(window)[0].tolist() == [[0, 1, 2], [1, 0, 0]]
+    assert labels.SceneMasks(scene, [classes[0], classes[2]]).read(window)[0].tolist() == [[0, 255, 1], [255, 0, 0]]
+    with pytest.raises(ValueError, match=r"l\.tif: holds 7, but classes are 0 ground, 255 building;"):
+        labels.SceneMasks(scene, classes[:2]).read(window)
 
 
 def test_wrong_label_images_are_refused(tmp_path):
@@ -434,20 +401,6 @@ def described(path: str, **members) -> Scene:
     found = raster.describe(path)
     fields = ("rows", "cols", "bands", "dtype", "transform", "crs", "nodata")
     return Scene("s", (path,), **{k: found[k] for k in fields}, **members)
-
-
-@pytest.mark.mirror
-def test_tree_crowns():
-    archive = mirror("neon_trees", "NEON_tree_crowns_HARV_TEAK.zip")
-    classes = [{"name": "Tree", "aliases": ["", "Tree\\"]}]
-    boxes = 0
-    for plot in ("HARV/HARV_024", "TEAK/TEAK_044"):
-        site, name = plot.split("/")
-        scene = described(f"/vsizip/{archive}/{plot}.tif", labels=f"/vsizip/{archive}/{site}/annotations/{name}.xml")
-        boxes += len(labels.load_features(scene, classes).boxes)
-        with pytest.raises(ValueError, match="is not in the class list"):
-            labels.load_features(scene, ["Tree"])
-    assert boxes > 6
 
 
 @pytest.mark.mirror

@@ -13,7 +13,7 @@ from rvkernels.analyze import analyze
 from rvkernels.chip import chip
 from rvkernels.chips import Chips
 from rvkernels.fetch import fetch
-from rvkernels.labels import load_features
+from rvkernels.labels import SceneMasks, load_features
 from rvkernels.scene import write_regions
 from rvkernels.split import split
 
@@ -61,6 +61,34 @@ def test_dubai(tmp_path):
     counts = chips.class_counts(np.arange(len(chips)), 5)
     assert (counts > 0).all()
     assert counts[dataset.class_names(description).index("Land")] > 0.2 * counts.sum()
+
+
+def test_spacenet_buildings(tmp_path):
+    description, scenes, files = prepare("spacenet_sample", tmp_path)
+    assert [(s.rows, s.cols, s.dtype) for s in scenes] == [(900, 900, "uint16")]
+    chip(*files, task="segmentation", settings={"size": 150, "background": "background"}, out=tmp_path / "chips")
+    chips = Chips.open(tmp_path / "chips")
+    counts = chips.class_counts(np.arange(len(chips)), 2)
+    area = sum(g.area for g in load_features(scenes[0], description["classes"]).geometries)
+    assert counts[0] == pytest.approx(area, rel=1e-3)
+
+
+def test_spacenet_building_boxes(tmp_path):
+    description, scenes, files = prepare("spacenet_sample_objects", tmp_path)
+    assert len(load_features(scenes[0], description["classes"]).boxes) == 43
+    chip(*files, task="detection", settings={"size": 300, "min_area": 0.3}, out=tmp_path / "chips")
+    assert len(Chips.open(tmp_path / "chips").boxes) >= 43
+
+
+def test_spacenet_roads(tmp_path):
+    description, scenes, _ = prepare("spacenet_sample_roads", tmp_path)
+    assert [(s.rows, s.cols) for s in scenes] == [(1300, 1300)]
+    mask = SceneMasks(scenes[0], description["classes"], background="background").read(np.array([[0, 0, 1300, 1300]]))[
+        0
+    ]
+    # Three roads cross this row at right angles, 30 pixels wide each.
+    edges = np.flatnonzero(np.diff((mask[100] == 0).astype(int), prepend=0))
+    assert (edges[1::2] - edges[::2]).tolist() == [30, 30, 30]
 
 
 def test_neon_trees(tmp_path):

@@ -2,8 +2,9 @@
 
     .venv/bin/python workflow/docs.py [--check]
 
-config/README.md gets a table of every key of workflow/schemas/, README.md the graph of the rules that Snakemake draws,
-each between two marks. With --check nothing is written, and the exit status is 1 when something is out of date.
+config/README.md gets a table of every key of workflow/schemas/ and one of the datasets, README.md the graph of the
+rules that Snakemake draws, each between two marks. With --check nothing is written, and the exit status is 1 when
+something is out of date.
 """
 
 from __future__ import annotations
@@ -93,8 +94,23 @@ def rulegraph() -> str:
     return "\n".join(["```mermaid", "flowchart TB", *(f"  {a} --> {b}" for a, b in edges), "```"])
 
 
+def datasets() -> str:
+    """A table of config/datasets/, in Markdown."""
+    rows = []
+    for path in sorted((ROOT / "config/datasets").glob("*.yaml")):
+        about = yaml.safe_load(path.read_text())
+        needed = [entry for entry in about.get("files", []) if not entry.get("optional")]
+        how = "drawn" if not needed else "fetched" if all(entry.get("urls") for entry in needed) else "by hand"
+        number = len(about["classes"])
+        what = f"{', '.join(about['tasks'])}; {number} class{'es' if number > 1 else ''}"
+        rows.append(f"| `{path.stem}` | {about['title']} | {what} | `{about['form']}` | {how} | {about['licence']} |")
+    head = ["| description | dataset | for | form | files | licence |", "| --- | --- | --- | --- | --- | --- |"]
+    return "\n".join(head + rows)
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "keys": ("config/README.md", keys),
+    "datasets": ("config/README.md", datasets),
     "rulegraph": ("README.md", rulegraph),
 }
 
@@ -105,7 +121,7 @@ def renew(part: str, *, check: bool) -> bool:
     path = ROOT / file
     text = path.read_text()
     begin, end = f"<!-- {part}: written by `make docs` -->\n", f"\n<!-- end of {part} -->"
-    if text.count(begin) != 1 or text.count(end) != 1:
+    if text.count(begin) != 1 or end not in text.partition(begin)[2]:
         sys.exit(f"docs: error: {file} needs the line {begin.strip()} once, and {end.strip()} after it")
     before, _, rest = text.partition(begin)
     new = before + begin + make() + end + rest.partition(end)[2]

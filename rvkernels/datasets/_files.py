@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections.abc import Iterable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
+
+log = logging.getLogger(__name__)
 
 
 class Source:
@@ -73,12 +76,26 @@ def fields(pattern: str) -> list[str]:
     return sorted(set(re.findall(r"\{(\w+)\}", pattern)))
 
 
-def paired(source: Source, images: str, labels: str | None, aoi: str | None = None) -> list[dict]:
+def paired(
+    source: Source,
+    images: str,
+    labels: str | None,
+    aoi: str | None = None,
+    *,
+    label_source: Source | None = None,
+    optional_labels: bool = False,
+    skip_unpaired: bool = False,
+) -> list[dict]:
     """Scenes whose image and label have the same fields in their names, as keyword arguments of `build`.
 
+    label_source    where labels are when they are not in `source`
+    optional_labels whether an image may be without label, as it may be without AOI
+    skip_unpaired   leave out images without label and labels without image, with a warning, instead of an error
+
     The field `group` is the scene's group. The id is the fields that name the scene: all but `group` when that is
-    enough to tell scenes apart. Every image needs its label and the other way round; an AOI may be missing.
+    enough to tell scenes apart.
     """
+    places = {"labels": label_source or source, "aoi": source}
     found = source.match(images)
     if not found:
         raise ValueError(f"{source.shown}: no image fits {images!r}; the first file there is {source.names[:1]}")
@@ -88,16 +105,22 @@ def paired(source: Source, images: str, labels: str | None, aoi: str | None = No
             continue
         if fields(pattern) != fields(images):
             raise ValueError(f"{source.shown}: images {images!r} and {what} {pattern!r} must have the same fields")
-        others[what] = source.match(pattern)
+        others[what] = places[what].match(pattern)
+        unpaired = []
         stray = sorted(set(others[what]) - set(found))
         if stray:
-            raise ValueError(f"{source.shown}: {others[what][stray[0]]} has no image by pattern {images!r}")
-    missing = sorted(set(found) - set(others.get("labels", found)))
-    if missing:
-        raise ValueError(
-            f"{source.shown}: {found[missing[0]]} has no label file by pattern {labels!r} ({len(missing)} of "
-            f"{len(found)} images have none)"
-        )
+            unpaired.append(f"{places[what].shown}: {others[what][stray[0]]} has no image by pattern {images!r}")
+        missing = [] if what == "aoi" or optional_labels else sorted(set(found) - set(others[what]))
+        if missing:
+            unpaired.append(
+                f"{source.shown}: {found[missing[0]]} has no label file by pattern {pattern!r} ({len(missing)} of "
+                f"{len(found)} images have none)"
+            )
+        if unpaired and not skip_unpaired:
+            raise ValueError(unpaired[0])
+        for text in unpaired:
+            log.warning("%s; left out", text)
+        found = {key: name for key, name in found.items() if key not in missing}
     names = fields(images)
     if not names:
         raise ValueError(f"{source.shown}: pattern {images!r} needs a field, such as {{name}}")
@@ -111,7 +134,7 @@ def paired(source: Source, images: str, labels: str | None, aoi: str | None = No
             entry["group"] = key[names.index("group")]
         for what, there in others.items():
             if key in there:
-                entry[what] = source.path(there[key])
+                entry[what] = places[what].path(there[key])
         scenes.append(entry)
     return scenes
 

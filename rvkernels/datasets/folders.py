@@ -29,7 +29,8 @@ def scenes(
     root                path inside it
     suffix              ending of the pictures' names, any case
     split               {"train": file name, ...}: CSV files of the description, `path,label` without header, where
-                        path is relative to root: the publisher's split
+                        path is relative to root and its suffix counts for nothing: the publisher's split, also for
+                        the same pictures in another format
 
     Raises ValueError for a folder that is no class, a class without pictures, and a split file that names a picture
     that is not there, gives it another class, or is at odds with another split file.
@@ -44,7 +45,11 @@ def scenes(
             continue
         if below.parts[0] not in classes:
             raise ValueError(f"{source.shown}: {name} is in no folder of a class; {suggest(below.parts[0], classes)}")
-        entries[str(below)] = {"id": safe(below.stem), "images": [source.path(name)], "class_name": below.parts[0]}
+        entries[str(below.with_suffix(""))] = {
+            "id": safe(below.stem),
+            "images": [source.path(name)],
+            "class_name": below.parts[0],
+        }
     empty = sorted(set(classes) - {e["class_name"] for e in entries.values()})
     if empty:
         raise ValueError(
@@ -66,7 +71,7 @@ def _assign(path: Path, part: str, entries: dict[str, dict], shown: str) -> None
             where = f"{path}: line {number}"
             if len(row) != 2:
                 raise ValueError(f"{where}: expected path,label, got {','.join(row)!r}")
-            entry = entries.get(row[0])
+            entry = entries.get(str(PurePosixPath(row[0]).with_suffix("")))
             if entry is None:
                 raise ValueError(f"{where}: {row[0]} is not in {shown}")
             if row[1] != entry["class_name"]:

@@ -1,4 +1,4 @@
-"""A user's own GeoTIFFs with GeoJSON labels or label rasters, and areas of interest where only part is labelled."""
+"""GeoTIFFs with GeoJSON labels or label rasters each, and areas of interest where only part is labelled."""
 
 from __future__ import annotations
 
@@ -21,23 +21,34 @@ def scenes(
     labels: str | None = None,
     aoi: str | None = None,
     folder: str = ".",
+    archive: str | None = None,
+    label_archive: str | None = None,
+    skip_unpaired: bool = False,
     threads: int = 0,
 ) -> list[Scene]:
     """One scene per entry of `scenes`, or per file that fits the pattern `images`.
 
     scenes      [{id, images, labels, aoi, group, split}, ...]; images is a path or a list of paths whose bands are
-                stacked, labels a GeoJSON or a label raster; id is the first image's name when it is not given
+                stacked, labels a GeoJSON or a label raster; id is the first image's name when it is not given. A path
+                may also be the name of a file of the description
     images, labels, aoi     patterns of file names with the same {fields}, instead of `scenes`
     folder      what all paths are relative to; itself relative to the description
+    archive     an archive of the description instead of the folder, for patterns
+    label_archive   the archive of the labels, when it is another
+    skip_unpaired   leave out images without labels and labels without image, with a warning, instead of an error
 
-    Raises ValueError for an unknown key and FileNotFoundError for a file that is not there.
+    Labels may lie in folders of their own and have other names: SpaceNet's are images PS-RGB/*_img{number}.tif and
+    labels geojson_roads/*_img{number}.geojson. Raises ValueError for an unknown key and for half a pair, and
+    FileNotFoundError for a file that is not there.
     """
     where = f"{description['name']}: layout"
     if (scenes is None) == (images is None):
         raise ValueError(f"{where}: give either scenes (a list) or images (a pattern such as images/{{name}}.tif)")
     if images is not None:
-        source = Source(description, files, None, folder)
-        return build(paired(source, images, labels, aoi), threads)
+        source = Source(description, files, archive, folder if archive is None else None)
+        label_source = None if label_archive is None else Source(description, files, label_archive, None)
+        options = {"label_source": label_source, "skip_unpaired": skip_unpaired}
+        return build(paired(source, images, labels, aoi, **options), threads)
 
     entries = []
     for i, given in enumerate(scenes):
@@ -50,17 +61,21 @@ def scenes(
         if not paths:
             raise ValueError(f"{place}: images is missing; give the path of a raster or a list of paths")
         entry = {key: value for key, value in given.items() if value is not None}
-        entry["images"] = [_find(description, folder, p, place) for p in paths]
+        entry["images"] = [_find(description, files, folder, p, place) for p in paths]
         entry.setdefault("id", safe(Path(paths[0]).stem))
         for key in ("labels", "aoi"):
             if key in entry:
-                entry[key] = _find(description, folder, entry[key], place)
+                entry[key] = _find(description, files, folder, entry[key], place)
         entries.append(entry)
     return build(entries, threads)
 
 
-def _find(description: dict, folder: str, path: str, where: str) -> str:
+def _find(description: dict, files: dict[str, str | Path], folder: str, path: str, where: str) -> str:
+    if path in files:
+        return str(files[path])
     found = Path(description["folder"], folder, path).resolve()
     if not found.is_file():
-        raise FileNotFoundError(f"{where}: no file {found}; paths are relative to the description")
+        raise FileNotFoundError(
+            f"{where}: no file {found}; paths are relative to the description, or names of its files"
+        )
     return str(found)

@@ -17,6 +17,7 @@ def scenes(
     labels: str,
     archive: str | None = None,
     folder: str | None = None,
+    label_archive: str | None = None,
     threads: int = 0,
 ) -> list[Scene]:
     """One scene per pair.
@@ -24,9 +25,12 @@ def scenes(
     images, labels      patterns of the names below the archive or folder, with the same {fields}; the field {group}
                         becomes the scene's group, what must stay together in a split
     archive or folder   a zip file of the description, or a folder beside the description
+    label_archive       the archive of the label images, when it is another
 
     Raises ValueError for an image without label, a label without image, and a label of another size than its image.
     """
-    built = build(paired(Source(description, files, archive, folder), images, labels), threads)
+    source = Source(description, files, archive, folder)
+    label_source = None if label_archive is None else Source(description, files, label_archive, None)
+    built = build(paired(source, images, labels, label_source=label_source), threads)
     check_sizes(built, threads)
     return built

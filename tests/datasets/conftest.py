@@ -11,6 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from rvkernels import dataset
+from rvkernels.fetch import fetch
+from rvkernels.labels import Features, load_features
+from rvkernels.scene import Scene
+
 
 class Workplace:
     """A folder with a description, a mirror and a download cache."""
@@ -26,7 +31,11 @@ class Workplace:
         Image.fromarray(array).save(out, kind)
         return out.getvalue()
 
-    def archive(self, name: str, members: dict[str, bytes]) -> None:
+    def noise(self, size: tuple[int, int], kind: str) -> bytes:
+        """A picture of this many rows and columns, always the same."""
+        return self.picture(np.random.default_rng(1).integers(0, 255, (*size, 3), np.uint8), kind)
+
+    def archive(self, name: str, members: dict[str, bytes | str]) -> None:
         with zipfile.ZipFile(self.mirror / name, "w") as archive:
             for member, data in members.items():
                 archive.writestr(member, data)
@@ -39,6 +48,13 @@ class Workplace:
             )
         )
         return path
+
+    def features(self, **keys: object) -> tuple[list[Scene], list[Features]]:
+        """Scenes of a dataset with these keys in its description, and what their label files hold."""
+        path = self.describe(**keys)
+        scenes = fetch(path, self.downloads, self.mirror, self.folder / "scenes.jsonl")
+        classes = dataset.load(path)["classes"]
+        return scenes, [load_features(scene, classes) for scene in scenes]
 
 
 @pytest.fixture
