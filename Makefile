@@ -4,6 +4,7 @@
 # make bench   set up the libraries that the kernels are compared with, compare (rvk bench; ARGS="--quick --only nms")
 # make test    set up what is missing, run the tests
 # make test-conda    the small study with --use-conda, against a channel made of what this machine has
+# make test-tables    the small study on this machine, with --use-conda and through SLURM: all tables the same to the last digit
 # make test-slurm    the tests of the SLURM profile, on a SLURM of virtual nodes: root, and Debian's slurm-wlm and munge
 # make containers    what an image with all conda environments is built from, into build/containers; needs conda
 # make docs    write the tables of config/README.md and the graph of README.md anew
@@ -27,7 +28,7 @@ TESTS := $(FIRST) $(filter-out $(FIRST) tests/conda tests/slurm tests/conftest.p
 # What concerns frameworks, and so runs again in the environment of one that has its own.
 OWN_TESTS := tests/frameworks tests/test_train.py tests/test_export.py
 
-.PHONY: study bench bench-train test test-conda test-slurm containers docs lint sanitize setup clean
+.PHONY: study bench bench-train test test-conda test-slurm test-tables containers docs lint sanitize setup clean
 
 study: setup
 	@$(BIN)/rvk check $(CONFIG)
@@ -55,6 +56,9 @@ test-conda: setup
 
 test-slurm: setup
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest tests/slurm $(ARGS)
+
+test-tables: setup
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/pytest tests/conda tests/slurm -k tables $(ARGS)
 
 containers: setup
 	@$(BIN)/python workflow/containers.py build/containers

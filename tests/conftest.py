@@ -70,6 +70,60 @@ def untimed():
     return rows
 
 
+@pytest.fixture(scope="session")
+def run_study():
+    """A function that runs a study on this machine by workflow/run.sh and returns what that said; see _run_study."""
+    return _run_study
+
+
+def _run_study(directory: Path, *arguments: str | Path, study: str | Path = "config/smoke.yaml") -> str:
+    """The study's results are below `directory`; `arguments` are snakemake's."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [ROOT / "workflow/run.sh", "--configfile", ROOT / study, "--cores", "2", "--directory", directory]
+    done = subprocess.run(
+        [*map(str, command), *map(str, arguments)],
+        env={**os.environ, "PATH": path}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A folder with the small study, finished on this machine without conda and without a cluster."""
+    directory = tmp_path_factory.mktemp("a study")
+    _run_study(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def assert_same_study(untimed):
+    """A function of two folders with finished small studies: but for times, tables, metrics and weights are equal."""
+
+    def check(ours: Path, expected: Path) -> None:
+        ours, expected = ours / "results/smoke", expected / "results/smoke"
+        names = {path.name for path in (ours / "tables").glob("*.csv")}
+        assert names >= {f"{n}.csv" for n in ("runs", "summary", "classes", "epochs", "margins")}
+        # Times of training steps are no part of the study; its own tests add them.
+        assert names == {path.name for path in (expected / "tables").glob("*.csv")} - {"bench_train.csv"}
+        for name in names:
+            assert untimed(ours / "tables" / name) == untimed(expected / "tables" / name), name
+        assert untimed(expected / "tables/runs.csv")
+        names = sorted(path.relative_to(expected) for path in expected.rglob("eval.json"))
+        assert len(names) == 6
+        for name in names:
+            assert (ours / name).read_bytes() == (expected / name).read_bytes(), name
+        names = sorted(path.relative_to(expected) for path in expected.rglob("best.npz"))
+        assert len(names) == 3
+        for name in names:
+            with np.load(ours / name) as a, np.load(expected / name) as b:
+                weights = [key for key in b.files if key.startswith("weights/")]
+                assert weights
+                assert all(np.array_equal(a[key], b[key]) for key in weights), name
+
+    return check
+
+
 @pytest.fixture
 def made_run(tmp_path):
     """A function that writes the folder of a run as training, prediction and evaluation leave it, with made-up numbers.

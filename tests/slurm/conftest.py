@@ -6,6 +6,7 @@ whose first process reads a pipe of the tests': when these end, however they end
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -26,7 +27,8 @@ MEMORY_MB = 60000
 SECONDS = 300  # the longest wait for a daemon
 
 # Virtual nodes promise more than this machine has (config_overrides). Without control groups, SLURM finds a job's
-# processes in /proc and kills one that takes too much memory when it looks at it, every second.
+# processes in /proc and kills one that takes too much memory when it looks at it, every second. SLURM's own waits for a
+# daemon's answer are long, as this machine may have other work.
 CONFIGURATION = """\
 ClusterName=virtual
 SlurmctldHost=localhost(127.0.0.1)
@@ -58,6 +60,9 @@ JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 MinJobAge=86400
 KillWait=2
+MessageTimeout=60
+TCPTimeout=30
+BatchStartTimeout=300
 ReturnToService=2
 SlurmctldTimeout=120
 SlurmdTimeout=120
@@ -120,10 +125,37 @@ class Slurm:
         for node in NODES:
             (self.folder / "spool" / node).mkdir(parents=True)
             self.run("slurmd", "-N", node)
+        self._await_idle_nodes()
+
+    def _await_idle_nodes(self) -> None:
         deadline = time.monotonic() + SECONDS
         while (states := self.run("sinfo", "--noheader", "--Node", "--format=%t").split()) != ["idle"] * len(NODES):
             assert time.monotonic() < deadline, f"nodes are {states}; see the logs in {self.folder}"
             time.sleep(0.2)
+
+    def kill_node(self, node: str) -> None:
+        """End a node as a power cut does: its daemon, and the jobs on it with all their processes, by SIGKILL.
+
+        The controller is told so at once, which it would find out after SlurmdTimeout.
+        """
+        jobs = self.run("squeue", "--noheader", f"--nodelist={node}", "--format=%A").split()
+        assert jobs, f"nothing runs on {node}"
+        namespace, lost = self.namespace(), []
+        for process in psutil.process_iter(["cmdline"]):
+            line = " ".join(process.info["cmdline"] or []).strip()
+            of_step = line.startswith(tuple(f"slurmstepd: [{job}." for job in jobs))
+            if (of_step or line.endswith(f"slurmd -N {node}")) and namespace_of(process.pid) == namespace:
+                lost += [process, *process.children(recursive=True)]
+        assert len(lost) > 1, f"no daemon and step on {node}"
+        for process in lost:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+
+    def mend_node(self, node: str) -> None:
+        """Start the daemon of a node that `kill_node` ended, and wait until all nodes are idle."""
+        self.run("slurmd", "-N", node)
+        self._await_idle_nodes()
 
     def configure(self) -> None:
         """Write slurm.conf and gres.conf into the folder that is mounted at /etc/slurm."""

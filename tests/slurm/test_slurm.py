@@ -39,11 +39,15 @@ FAILS = 'echo "a planted failure" >&2; exit 3\n'
 class Trial:
     """A working directory for studies whose jobs run tests/slurm/rvk, and the mishaps that these meet.
 
-    real    the program that the jobs' rvk becomes after it
+    real       the program that the jobs' rvk becomes after it
+    table      what jobs ask for
+    variables  in the jobs' environment
     """
 
-    def __init__(self, slurm, folder: Path, real: Path = BINARIES / "rvk") -> None:
-        self.slurm = slurm
+    def __init__(
+        self, slurm, folder: Path, real: Path = BINARIES / "rvk", table: Path = HERE / "cluster.yaml", **variables: str
+    ) -> None:
+        self.slurm, self.table = slurm, table
         self.work = folder / "work"
         self.notes = folder / "notes"
         programs = folder / "bin"
@@ -60,6 +64,7 @@ class Trial:
             "BASH_ENV": str(folder / "path.sh"),
             "RVK_TRIAL": str(self.notes),
             "RVK_REAL": str(real),
+            **variables,
         }
         self._earlier = 0
 
@@ -86,17 +91,17 @@ class Trial:
     def start(self, *arguments: str | Path, study: Path = SMOKE) -> subprocess.Popen:
         """Snakemake with the profile, begun. The profile's two retries would take long; one is as good."""
         self._earlier = len(self.calls())
-        return self._start(
-            *("--profile", "workflow/profiles/slurm", "--config", f"cluster={HERE / 'cluster.yaml'}"),
-            *("--slurm-init-seconds-before-status-checks", "3", "--retries", "1", "--configfile", study, *arguments),
-        )
+        often = [sys.executable, HERE / "often.py", *arguments, "--profile", "workflow/profiles/slurm"]
+        table = ["--config", f"cluster={self.table}"]
+        status = ["--slurm-init-seconds-before-status-checks", "3", "--retries", "1"]
+        return self._start(*often, *table, *status, "--configfile", study)
 
     def run_here(self, *arguments: str | Path, study: Path) -> tuple[int, str]:
         """The same without SLURM."""
-        return end(self._start("--cores", "2", "--configfile", study, *arguments))
+        return end(self._start(BINARIES / "snakemake", *arguments, "--cores", "2", "--configfile", study))
 
-    def _start(self, *arguments: str | Path) -> subprocess.Popen:
-        command = self.slurm.command(BINARIES / "snakemake", "--directory", self.work, *arguments, cwd=ROOT)
+    def _start(self, *command: str | Path) -> subprocess.Popen:
+        command = self.slurm.command(*command, "--directory", self.work, cwd=ROOT)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env=self._variables, cwd=ROOT, **pipes)
 
@@ -116,17 +121,8 @@ def jobs_of(jobs: list[dict[str, str]], name: str) -> list[dict[str, str]]:
 def asked(job: dict[str, str]) -> tuple[int, int, int]:
     """(CPUs, memory in MB, run time in minutes) that a job was submitted with."""
     hours, minutes, seconds = job["TimeLimit"].split(":")
-    assert (hours, seconds) == ("00", "00")
-    return int(job["NumCPUs"]), int(job["MinMemoryNode"].removesuffix("M")), int(minutes)
-
-
-@pytest.fixture(scope="module")
-def local(slurm, tmp_path_factory):
-    """The results of the smoke study without SLURM."""
-    trial = Trial(slurm, tmp_path_factory.mktemp("local"))
-    code, said = trial.run_here(study=SMOKE)
-    assert code == 0, said
-    return trial.work / "results/smoke"
+    assert seconds == "00"
+    return int(job["NumCPUs"]), int(job["MinMemoryNode"].removesuffix("M")), 60 * int(hours) + int(minutes)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +163,7 @@ def story(slurm, tmp_path_factory):
     (trial.notes / "cells_train_cnn_torch_0").unlink()
     finished = end(trial.start())
     return SimpleNamespace(
-        trial=trial, results=trial.work / "results/smoke", jobs=slurm.jobs()[before:],
+        trial=trial, jobs=slurm.jobs()[before:],
         mishaps=mishaps, first=first, drained=drained, elsewhere=elsewhere, cancelled=cancelled, shortened=shortened,
         stopped=stopped, interrupted=interrupted, left=left, finished=finished,
     )  # fmt: skip
@@ -185,36 +181,23 @@ def log_of(story, job):
     return log
 
 
-def test_the_study_ends_with_the_tables_of_the_local_one(story, local, untimed):
+def test_the_study_ends_with_the_tables_of_the_local_one(slurm, story, smoke, assert_same_study):
     code, said = story.finished
     assert code == 0, said
-    ours, theirs = ({p.name: untimed(p) for p in (r / "tables").glob("*.csv")} for r in (story.results, local))
-    assert len(theirs) == 9
-    assert all(rows for name, rows in theirs.items() if name in ("runs.csv", "epochs.csv", "classes.csv"))
-    assert ours == theirs
-    names = sorted(p.relative_to(local) for p in [*local.rglob("eval.json"), *local.rglob("best.npz")])
-    assert len(names) == 6 + 3
-    for name in names:
-        if name.suffix == ".json":
-            assert json.loads((story.results / name).read_text()) == json.loads((local / name).read_text()), name
-        else:
-            with np.load(story.results / name) as a, np.load(local / name) as b:
-                weights = [key for key in b.files if key.startswith("weights/")]
-                assert weights
-                assert all(np.array_equal(a[key], b[key]) for key in weights), name
+    assert_same_study(story.trial.work, smoke)
 
 
 # CPUs, memory and run time of an undisturbed job, from cluster.yaml and the study's two threads. A group asks for the
 # memory and CPUs of what runs side by side on the profile's eight CPUs, and the run times of what runs in turn.
 ASKED = {
-    "data": (2, 1100, 5 + 1 + 2),
-    "init": (3, 3 * 1000, 6),
-    "chip": (2, 1200, 11),
-    "train": (2, 3000, 12),
-    "predict": (2, 3100, 13),
-    "baseline": (3, 1300, 10),
-    "evaluate": (8, 4 * 1000, 2 * 10),
-    "report": (2, 3200, 10 + 14 + 10),
+    "data": (2, 1100, 50 + 10 + 20),
+    "init": (3, 3 * 1000, 60),
+    "chip": (2, 1200, 110),
+    "train": (2, 3000, 120),
+    "predict": (2, 3100, 130),
+    "baseline": (3, 1300, 100),
+    "evaluate": (8, 4 * 1000, 2 * 100),
+    "report": (2, 3200, 100 + 140 + 100),
 }
 
 
@@ -286,6 +269,35 @@ def test_ctrl_c_cancels_the_jobs(story):
     assert story.left == ""
 
 
+def test_two_nodes_train_one_model_of_the_study_together(slurm, smoke, tmp_path):
+    table = yaml.safe_load((HERE / "cluster.yaml").read_text())
+    table["rules"]["train"]["nodes"] = 2
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(table))
+    study = tmp_path / "together.yaml"
+    study.write_text(f"{SMOKE.read_text()}workers: 2\n")
+    # The names of virtual nodes have no address.
+    trial = Trial(slurm, tmp_path, table=tmp_path / "two.yaml", MASTER_ADDR="127.0.0.1")
+    runs = "results/smoke/runs"
+    shutil.copytree(smoke, trial.work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("runs"))
+    before = len(slurm.jobs())
+    trained = f"{runs}/cells/cnn/torch/0"
+    code, said = end(trial.start(f"{trained}/record.json", study=study))
+    assert code == 0, said
+
+    (job,) = slurm.jobs()[before:]
+    assert job["NumNodes"] == "2"
+    assert {(call.place, call.job, call.node) for call in trial.calls()} == {
+        ("cells_train_cnn_torch_0", job["JobId"], node) for node in ("cpu1", "cpu2")
+    }
+    together, alone = trial.work / trained, smoke / trained
+    workers = json.loads((together / "record.json").read_text())["workers"]
+    assert workers["count"] == 2
+    assert [machine["workers"] for machine in workers["machines"]] == [[0], [1]]
+    with np.load(together / "steps.npz") as a, np.load(alone / "steps.npz") as b:
+        assert len(b["loss"]) > 0
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-3)
+
+
 # In place of rvk where nothing is to be computed: makes what a rule wants.
 MAKES = """#!/bin/bash
 verb=$3
@@ -296,33 +308,59 @@ case $verb in
   *) touch "$2" ;;
 esac
 """
-# Four trainings run at a time, so that all four GPUs are in use, and the others wait for one.
+# Four trainings run at a time, so that all four GPUs are in use, and the fifth waits for one.
 TRAINS = """until [ "$(grep -c '^begin cells_train' "$RVK_TRIAL/calls")" -ge 4 ]; do sleep 0.1; done
 sleep 1
 note end
 """
 
 
-def test_no_two_gpu_jobs_share_a_device(slurm, tmp_path):
-    real = tmp_path / "makes"
-    real.write_text(MAKES)
-    real.chmod(0o755)
-    trial = Trial(slurm, tmp_path, real)
-    study = tmp_path / "gpus.yaml"
+@pytest.fixture
+def makes(tmp_path):
+    """The program of MAKES."""
+    path = tmp_path / "makes"
+    path.write_text(MAKES)
+    path.chmod(0o755)
+    return path
+
+
+def write_cells(path: Path, **settings: object) -> Path:
+    """A study of one experiment, cells, with one network."""
     cells = {"task": "classification", "dataset": "towns", "chip": {"size": 32}, "models": {"cnn": {}}}
-    study.write_text(
-        yaml.safe_dump({"study": "gpus", "device": "cuda", "seeds": [*range(6)], "experiments": {"cells": cells}})
-    )
+    path.write_text(yaml.safe_dump({**settings, "experiments": {"cells": cells}}))
+    return path
+
+
+def test_a_job_whose_node_dies_is_submitted_again_and_runs_elsewhere(slurm, tmp_path, makes):
+    trial = Trial(slurm, tmp_path, makes)
+    trial.plant("cells_init_cnn_0", ONCE + HANGS)
+    before, wanted = len(slurm.jobs()), "results/lost/data/cells/init/cnn/0.npz"
+    run = trial.start(wanted, study=write_cells(tmp_path / "lost.yaml", study="lost"))
+    lost = trial.await_call("cells_init_cnn_0", run)
+    slurm.kill_node(lost.node)
+    code, said = end(run)
+    first, again = slurm.jobs()[before:]
+    slurm.mend_node(lost.node)
+    assert code == 0, said
+    assert (first["JobId"], first["JobState"], first["NodeList"]) == (lost.job, "NODE_FAIL", lost.node)
+    assert again["JobState"] == "COMPLETED"
+    assert {again["NodeList"]} == {"cpu1", "cpu2"} - {lost.node}
+    assert (trial.work / wanted).exists()
+
+
+def test_no_two_gpu_jobs_share_a_device(slurm, tmp_path, makes):
+    trial = Trial(slurm, tmp_path, makes)
+    study = write_cells(tmp_path / "gpus.yaml", study="gpus", device="cuda", seeds=[*range(5)])
     code, said = trial.run_here("--until", "analyze", "chip", "init", study=study)
     assert code == 0, said
-    for seed in range(6):
+    for seed in range(5):
         trial.plant(f"cells_train_cnn_torch_{seed}", TRAINS)
     before = len(slurm.jobs())
     code, said = end(trial.start("--until", "train", study=study))
     assert code == 0, said
 
     jobs = slurm.jobs()[before:]
-    assert len(jobs) == 6
+    assert len(jobs) == 5
     assert all((job["Partition"], job["TresPerJob"]) == ("gpu", "gres:gpu:fake:1") for job in jobs)
     busy, most = set(), 0
     for call in trial.calls():

@@ -31,23 +31,6 @@ def environment():
     return {**os.environ, "PATH": path}
 
 
-def run(directory, *arguments, study="config/smoke.yaml"):
-    done = subprocess.run(
-        command("--directory", str(directory), *arguments, study=study),
-        env=environment(), cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """A folder with the finished smoke study."""
-    directory = tmp_path_factory.mktemp("a study")
-    run(directory)
-    return directory
-
-
 def files(directory, pattern):
     return {p.relative_to(directory).as_posix(): p for p in sorted((directory / SMOKE).rglob(pattern))}
 
@@ -67,12 +50,12 @@ def test_every_stage_and_task_leaves_its_results(smoke, untimed):
     assert 'href="http' not in page
 
 
-def test_nothing_to_do_the_second_time(smoke):
-    assert "Nothing to be done" in run(smoke)
+def test_nothing_to_do_the_second_time(smoke, run_study):
+    assert "Nothing to be done" in run_study(smoke)
 
 
-def test_snakemakes_own_report_has_every_result_with_category_and_caption(smoke):
-    run(smoke, "--report", str(smoke / "snakemake.html"))
+def test_snakemakes_own_report_has_every_result_with_category_and_caption(smoke, run_study):
+    run_study(smoke, "--report", str(smoke / "snakemake.html"))
     page = (smoke / "snakemake.html").read_text()
     results, categories = (
         json.JSONDecoder().raw_decode(page.partition(f'<script id="{name}">')[2].partition(" = ")[2])[0]
@@ -97,8 +80,8 @@ def test_a_record_names_no_path(smoke):
         assert str(smoke) not in path.read_text()
 
 
-def test_step_times_apart_from_the_study(smoke):
-    run(smoke, "bench_train")
+def test_step_times_apart_from_the_study(smoke, run_study):
+    run_study(smoke, "bench_train")
     records = files(smoke, "bench_train/*/*/*/*/*.json")
     with (smoke / SMOKE / "tables/bench_train.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -112,7 +95,7 @@ def test_step_times_apart_from_the_study(smoke):
         record = json.loads(path.read_text())
         assert record["threads"] == 2, name
         assert str(smoke) not in path.read_text()
-    assert "Nothing to be done" in run(smoke)
+    assert "Nothing to be done" in run_study(smoke)
 
 
 def kill_when(directory, log, seconds=240, study="config/smoke.yaml"):
@@ -138,12 +121,12 @@ def kill_when(directory, log, seconds=240, study="config/smoke.yaml"):
         time.sleep(0.1)  # they look twice a second whether it is gone
 
 
-def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, untimed):
+def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, run_study, untimed):
     directory = tmp_path / "killed study"
     directory.mkdir()
     for log in ("*/fetch.log", "*/chip.log", "*/train/*/*/*.log"):
         kill_when(directory, log)
-    assert "clearing its lock" in run(directory)
+    assert "clearing its lock" in run_study(directory)
     assert Watcher(directory / SMOKE).look().state == "complete"
     assert not list(directory.rglob("status.json"))
 
@@ -160,18 +143,18 @@ def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, untime
         assert json.loads((directory / name).read_text()) == json.loads(path.read_text()), name
 
 
-def test_in_parts_and_killed_among_them_it_ends_the_same(smoke, tmp_path, untimed):
+def test_in_parts_and_killed_among_them_it_ends_the_same(smoke, tmp_path, run_study, untimed):
     study = tmp_path / "parts.yaml"
     text = (ROOT / "config/smoke.yaml").read_text()
     study.write_text(f"{text}\nparts: {{ chip: 3, predict: 3, evaluate: 2 }}\n")
     kill_when(tmp_path, "*/chip/*-of-3.log", study=study)
-    run(tmp_path, "--until", "predict_part", "--notemp", study=study)
+    run_study(tmp_path, "--until", "predict_part", "--notemp", study=study)
     logs = files(tmp_path, "logs/*/predict/**/*-of-3.log")
     told = {name: path.read_bytes() for name, path in logs.items()}
     assert len(told) == 9
     for part in (tmp_path / SMOKE / "parts").glob("*/predict/*/*/*/2-of-3"):  # as of jobs that were killed
         shutil.rmtree(part)
-    run(tmp_path, "--until", "compare", study=study)
+    run_study(tmp_path, "--until", "compare", study=study)
     again = {name for name, path in logs.items() if path.read_bytes() != told[name]}
     assert again == {name for name in logs if name.endswith("/2-of-3.log")}
     for pattern in ("data/*/chips/*", "predictions/predictions.npz", "predictions/*/*.tif", "eval.json"):
@@ -185,8 +168,8 @@ def test_in_parts_and_killed_among_them_it_ends_the_same(smoke, tmp_path, untime
         assert untimed(path) == untimed(smoke / name), name
 
 
-def test_one_core_gives_the_same_chips(smoke, tmp_path):
-    run(tmp_path, "--cores", "1", "--until", "chip")
+def test_one_core_gives_the_same_chips(smoke, tmp_path, run_study):
+    run_study(tmp_path, "--cores", "1", "--until", "chip")
     for name, path in files(smoke, "chips.csv").items():
         assert (tmp_path / name).read_bytes() == path.read_bytes()
         images = Path(name).parent / "images.npy"
@@ -195,8 +178,8 @@ def test_one_core_gives_the_same_chips(smoke, tmp_path):
 
 @pytest.mark.mirror
 @pytest.mark.skipif("RVK_MIRROR" not in os.environ, reason="RVK_MIRROR names no folder with EuroSAT")
-def test_a_network_learns_a_subset_of_eurosat(tmp_path, untimed):
-    run(tmp_path, "--until", "compare", study="tests/workflow/eurosat_subset.yaml")
+def test_a_network_learns_a_subset_of_eurosat(tmp_path, run_study, untimed):
+    run_study(tmp_path, "--until", "compare", study="tests/workflow/eurosat_subset.yaml")
     rows = untimed(tmp_path / "results/eurosat_subset/tables/runs.csv")
     accuracy = {r["model"]: float(r["accuracy"]) for r in rows}
     # Ten classes; the baseline sees the mean and spread of every band, the network 1,600 chips ten times.
