@@ -25,6 +25,7 @@ EXAMPLES = 12
 _VALUES = 1 << 24  # pixels hashed, and pairs compared, at a time
 # Hashes that differ in at most BITS of 64 bits are equal in one of BITS + 1 pieces of them.
 _PIECES = np.linspace(0, 64, BITS + 2).astype(np.uint64)
+_BITS_OF = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)  # NumPy counts bits since 2.0
 
 
 def duplicates(chips: Chips) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _near(thumbs: np.ndarray, hashes: np.ndarray, ours: np.ndarray, theirs: np.n
     ours, theirs = (index[thumbs[index].any(1)] for index in (ours, theirs))
     found = [np.empty((0, 3), np.int64)]
     for a, b in _sharing_a_piece(hashes, ours, theirs):
-        bits = np.bitwise_count(hashes[a] ^ hashes[b])
+        bits = _BITS_OF[(hashes[a] ^ hashes[b]).view(np.uint16)].reshape(-1, 4).sum(1)
         few = bits <= BITS
         a, b, bits = a[few], b[few], bits[few]
         alike = np.einsum("nk,nk->n", thumbs[a], thumbs[b]) >= CORRELATION
@@ -123,7 +124,7 @@ def _sharing_a_piece(
     hashes: np.ndarray, ours: np.ndarray, theirs: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs, as two arrays, whose hashes are equal in a piece: all that are to be compared."""
-    for low, high in itertools.pairwise(_PIECES):
+    for low, high in zip(_PIECES, _PIECES[1:]):
         piece = (hashes >> low) & ((np.uint64(1) << (high - low)) - np.uint64(1))
         sorted_theirs = theirs[np.argsort(piece[theirs], kind="stable")]
         begin = np.searchsorted(piece[sorted_theirs], piece[ours], "left")

@@ -45,7 +45,7 @@ from rvkernels.ops.confusion import confusion
 from rvkernels.ops.windows import tiles
 from rvkernels.parts import WHOLE, Part, check_complete
 from rvkernels.predictions import FILE, UNSEEN, Predictions, scene_file
-from rvkernels.scene import Region, Scene
+from rvkernels.scene import Region, Scene, edges
 
 BLOCK = 2048  # rows and columns evaluated at a time
 WINDOW = 256  # about the rows and columns of which it is said how wrong they are
@@ -330,7 +330,7 @@ class _Grid:
 
     def __init__(self, region: Region) -> None:
         self.region = region
-        self.rows, self.cols = (_evenly(length) for length in (region.rows, region.cols))
+        self.rows, self.cols = (edges(length, WINDOW) for length in (region.rows, region.cols))
         self.shape = (len(self.rows) - 1, len(self.cols) - 1)
         self.counts: dict[str, np.ndarray] = {}
 
@@ -350,15 +350,9 @@ class _Grid:
         np.add.at(total, (_place(self.rows, points[:, 0]), _place(self.cols, points[:, 1])), 1)
 
 
-def _evenly(length: int) -> np.ndarray:
-    """Edges of pieces of nearly equal length, the first 0 and the last `length`."""
-    pieces = max(1, round(length / WINDOW))
-    return np.arange(pieces + 1) * length // pieces
-
-
-def _place(edges: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _place(ends: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The piece that each point lies in; one beyond the ends in the nearest."""
-    return np.clip(np.searchsorted(edges, points, side="right") - 1, 0, len(edges) - 2)
+    return np.clip(np.searchsorted(ends, points, side="right") - 1, 0, len(ends) - 2)
 
 
 def _flat(grids: Sequence[_Grid], names: Sequence[str]) -> dict[str, np.ndarray]:
