@@ -33,6 +33,11 @@ optimizer {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.
               w -= lr * (m / (1 - beta1^t) / (sqrt(s / (1 - beta2^t)) + eps) + weight_decay * w)
           weight decay acts on the weights of Conv, ConvTranspose and Dense only (names that end in .weight), and of an
           own model on all that is trained and has two axes or more
+          Both take clip c (None: no clipping): before the update, and before weight decay is added, every gradient of
+          the whole batch is multiplied by min(1, c / n), n the L2 norm of all of them together (Pascanu et al. 2013,
+          "On the difficulty of training recurrent neural networks", algorithm 1). So do tf.clip_by_global_norm
+          and Caffe2's ClipTensorByScaling; torch.nn.utils.clip_grad_norm_ would add 1e-6 to n. `gradients` gives them
+          unclipped.
 
 The functions below check and complete what every framework is given, so that bad settings, images or targets are the
 same one-line error in all of them.
@@ -71,8 +76,8 @@ LOSSES: dict[str, dict[str, object]] = {
 }
 BOX_LOSSES = ("giou", "l1", "giou_l1")
 OPTIMIZERS: dict[str, dict[str, object]] = {
-    "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
-    "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
+    "sgd": {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "clip": None},
+    "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "clip": None},
 }
 # Ranges [low, high) of numeric settings.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -202,6 +207,11 @@ def complete_optimizer(optimizer: Mapping[str, object]) -> dict[str, object]:
     full = _complete("optimizer", optimizer, OPTIMIZERS)
     if full["name"] == "sgd" and full["nesterov"] and full["momentum"] == 0:
         raise ValueError("optimizer 'sgd': nesterov needs a momentum above 0")
+    clip = full["clip"]
+    if clip is not None:
+        if isinstance(clip, bool) or not isinstance(clip, (int, float)) or not 0 < clip < math.inf:
+            raise ValueError(f"optimizer {full['name']!r}: clip is {clip!r}; it must be a positive number or null")
+        full["clip"] = float(clip)
     return full
 
 

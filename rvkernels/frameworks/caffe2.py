@@ -705,6 +705,11 @@ def _update_net(gradients: dict[str, str], optimizer: dict[str, object]) -> tupl
     if optimizer["name"] == "adamw":
         for name in ("beta1", "beta2"):
             scalars.update({name: optimizer[name], f"rest_{name}": 1 - optimizer[name]})
+    if optimizer["clip"] is not None:
+        squares = [net.SumSqrElements(g) for g in gradients.values()]
+        norm = net.Sqrt(net.Sum(squares))
+        for g in gradients.values():
+            net.ClipTensorByScaling([g, norm], g, threshold=optimizer["clip"])
     for name, g in gradients.items():
         decays = optimizer["weight_decay"] > 0 and name.endswith(".weight")
         if optimizer["name"] == "sgd":

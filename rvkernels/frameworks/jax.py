@@ -94,7 +94,7 @@ class Framework(Base):
         else:
             self._shapes = weight_shapes(graph)
             self._functions = _functions(graph, _frozen(self._loss), device, precision)
-        self._update = _update(_frozen(self._optimizer), device)
+        self._update, self._clip = _update(_frozen(self._optimizer), device), _clip(device)
         self.load(weights)
 
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
@@ -102,6 +102,8 @@ class Framework(Base):
         self._check(images, targets)
         self._steps += 1
         loss, gradients, self._running = self._functions.differentiate(self._weights, self._running, images, targets)
+        if self._optimizer["clip"] is not None:
+            gradients = self._clip(gradients, np.float32(self._optimizer["clip"]))
         rates = _rates(lr, self._steps, self._optimizer)
         self._weights, self._kept = self._update(self._weights, gradients, self._kept, rates)
         return float(loss)
@@ -282,6 +284,18 @@ def _update(optimizer: tuple, device: str) -> Callable[..., tuple[Arrays, dict[s
         return after, parts
 
     return _jit(update, device, donate_argnums=(0, 2))
+
+
+@functools.cache
+def _clip(device: str) -> Callable[[Arrays, np.float32], Arrays]:
+    """gradients, clip -> gradients; those given are used up. Apart from the update: XLA would fuse the factor into it
+    and round otherwise where it is 1."""
+
+    def clipped(gradients: Arrays, clip: np.float32) -> Arrays:
+        norm = jnp.sqrt(sum(jnp.square(gradient).sum() for gradient in gradients.values()))
+        return {name: gradient * (clip / jnp.maximum(norm, clip)) for name, gradient in gradients.items()}
+
+    return _jit(clipped, device, donate_argnums=0)
 
 
 def _jit(function: Callable, device: str, **settings: Any) -> Callable:

@@ -71,6 +71,8 @@ class Framework(Base):
         loss, gradients, running = self._differentiate(images, targets)
         self._weights.update(running)
         self._steps += 1
+        if self._optimizer["clip"] is not None:
+            gradients = _clipped(gradients, self._optimizer["clip"])
         for name, gradient in gradients.items():
             decay = self._optimizer["weight_decay"] if name.endswith(".weight") else 0.0
             kept = self._kept.setdefault(name, {})
@@ -478,6 +480,11 @@ def _giou_loss(a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray]:
     slope = (d_overlap * union[:, None] - overlap[:, None] * d_union) / union[:, None] ** 2
     slope += (d_union * hull[:, None] - union[:, None] * d_hull) / hull[:, None] ** 2
     return float((1 - giou).sum()), -slope
+
+
+def _clipped(gradients: Arrays, clip: float) -> Arrays:
+    norm = np.sqrt(sum(np.square(g).sum() for g in gradients.values()))
+    return {name: g * (clip / max(norm, clip)) for name, g in gradients.items()}
 
 
 def _sgd(

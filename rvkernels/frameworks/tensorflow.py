@@ -303,6 +303,10 @@ class Framework(Base):
         loss, gradients, running = self._backward(images, targets)
         for name, value in running.items():
             self._variables[name].assign(value)
+        if self._optimizer["clip"] is not None:
+            clip = self._optimizer["clip"]
+            scale = clip / tf.maximum(tf.linalg.global_norm(gradients), clip)  # exactly 1 up to there
+            gradients = [scale * gradient for gradient in gradients]
         update = self._adamw if self._optimizer["name"] == "adamw" else self._sgd
         update(dict(zip(self._fitted, gradients)), *tf.unstack(rates))
         return loss

@@ -124,6 +124,8 @@ class Framework(Base):
             group["lr"] = lr
         self._updater.zero_grad(set_to_none=True)
         loss = self._backward(images, targets)
+        if self._optimizer["clip"] is not None:
+            _clip([tensor.grad for tensor in self._fitted.values()], self._optimizer["clip"])
         self._updater.step()
         self._stepped = True
         return loss.item()
@@ -546,6 +548,12 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 def _array(tensor: torch.Tensor) -> np.ndarray:
     """A C-contiguous NumPy copy."""
     return np.array(tensor.detach().cpu().numpy(), order="C")
+
+
+def _clip(gradients: list[torch.Tensor], clip: float) -> None:
+    """In place, and without waiting for the device."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(gradients, clip / norm.clamp(min=clip))
 
 
 def _classes(

@@ -37,11 +37,11 @@ def batch(n=6, rows=16, cols=20):
     return rng.standard_normal((n, 3, rows, cols)).astype(np.float32), (np.arange(n, dtype=np.int32) % 4,)
 
 
-def operators(caffe2, net):
+def operators(caffe2, net, clip=None):
     """Types of the operators of one of the three nets, as the workspace has it."""
     made = {"train": caffe2._train_net(GRAPH, {"name": "cross_entropy", "label_smoothing": 0.0})[0]}
     made["update"] = caffe2._update_net(
-        {"head.weight": "g"}, {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.1}
+        {"head.weight": "g"}, {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.1, "clip": clip}
     )[0]
     made["predict"] = caffe2._predict_net(GRAPH)
     return [operator.type for operator in made[net].Proto().op]
@@ -54,6 +54,7 @@ def test_nets_are_of_caffe2s_own_operators(caffe2):
         assert kind in train
         assert f"{kind}Gradient" in train
     assert {"MomentumSGD", "WeightedSum"} == set(operators(caffe2, "update"))
+    assert "ClipTensorByScaling" in operators(caffe2, "update", clip=1.0)
     assert known.issuperset(train + operators(caffe2, "update") + operators(caffe2, "predict"))
     assert not any("Gradient" in kind for kind in operators(caffe2, "predict"))
     assert not any("Python" in kind for kind in train)

@@ -79,6 +79,8 @@ OPTIMIZERS = {
     # With the default eps a gradient that is 0 but for rounding makes a full step, up or down.
     "adamw": {"name": "adamw", "weight_decay": 0.05, "eps": 1e-5},
 }
+# Norms of cases with `clip`: above all that occur, and so low that every step is cut.
+LOOSE, TIGHT = 1e3, 0.05
 RATES = (0.02, 0.05, 0.01, 0.03, 0.002)
 
 
@@ -303,6 +305,33 @@ def test_five_steps_with_changing_learning_rate(framework, case, loss, optimizer
     assert_close(model.state(), kept, 3e-3)  # squares and sums of gradients within 1e-3
 
 
+@pytest.mark.parametrize(
+    ("case", "optimizer"), [("cnn", "plain"), ("cnn", "adamw"), ("unet", "nesterov"), ("detector", "momentum")]
+)
+def test_clipped_steps(any_framework, case, optimizer):
+    """As the reference with `clip`, every step cut; and to the bit as without it where the norm stays below."""
+    settings = next(iter(LOSSES[graph_of(case).task].values()))
+
+    def train(framework, **clip):
+        model = framework(graph_of(case), start(case), settings, {**OPTIMIZERS[optimizer], **clip})
+        for seed, rate in enumerate(rates_for(case, optimizer)[:2]):
+            images, targets = batch(case, seed)
+            model.step(as_layout(framework, images), targets, rate)
+            _, gradients = model.gradients(as_layout(framework, images), targets)
+            norm = np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in gradients.values()))
+            assert 2 * TIGHT < norm < LOOSE / 2  # as they are, not clipped
+        return model.weights(), {name: array for name, array in model.state().items() if not name.startswith("w/")}
+
+    weights_cut, state_cut = train(any_framework, clip=TIGHT)
+    expected, state = train(reference.Framework, clip=TIGHT)
+    assert_close(weights_cut, expected, 1e-3)
+    assert_close(state_cut, state, 3e-3)
+    free, _ = train(any_framework)
+    loose, _ = train(any_framework, clip=LOOSE)
+    assert all(np.array_equal(array, loose[name]) for name, array in free.items())
+    assert not all(np.array_equal(array, weights_cut[name]) for name, array in free.items())
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_fifty_steps_follow_the_reference(framework, case):
     settings = next(iter(LOSSES[graph_of(case).task].values()))
@@ -489,6 +518,8 @@ def test_gradients_of_a_strided_convolution_of_few_channels(any_framework, bands
         ({"optimizer": {"name": "sgd", "momentum": 1.5}}, "momentum is 1.5"),
         ({"optimizer": {"name": "sgd", "nesterov": 1}}, "nesterov is 1; it must be true or false"),
         ({"optimizer": {"name": "sgd", "nesterov": True, "momentum": 0.0}}, "nesterov needs a momentum"),
+        ({"optimizer": {"name": "sgd", "clip": 0}}, "clip is 0; it must be a positive number or null"),
+        ({"optimizer": {"name": "adamw", "clip": True}}, "clip is True; it must be a positive number or null"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"precision": "half"}, "unknown precision 'half'"),
         ({"threads": 0}, "threads is 0"),
@@ -640,4 +671,8 @@ def test_reference_optimizers_by_hand():
     assert train(name="sgd", momentum=0.0, weight_decay=0.2) == pytest.approx(-g1 - 0.1 * g2)
     g2 = slope(1.0)  # the first step of AdamW is lr * sign(g)
     m, s = (0.09 * g1 + 0.1 * g2) / 0.19, (0.000999 * g1**2 + 0.001 * g2**2) / 0.001999
+    # clipped to 0.1: the two slopes are g and -g, so each becomes 0.1 / sqrt(2); decay comes after
+    w1 = 0.1 / np.sqrt(2)
+    assert train(name="sgd", momentum=0.0, clip=0.1) == pytest.approx(w1 + 0.1 * w1)
+    assert train(name="sgd", momentum=0.0, weight_decay=0.2, clip=0.1) == pytest.approx(w1 + 0.1 * (w1 - 0.2 * w1))
     assert train(name="adamw", weight_decay=0.3) == pytest.approx(1 - 0.1 * (m / np.sqrt(s) + 0.3 * 1), rel=1e-6)
