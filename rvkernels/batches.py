@@ -134,6 +134,8 @@ class Batches:
     drop_last  leave the last partial batch out (training); else it is smaller
     first      number of batches to skip: where a resumed epoch goes on
     part       (i, n): of every batch only the i-th of n slices, as equal as may be; what worker i of n computes with
+    micro      equal parts of a batch that are sliced one by one: the micro-batches of a step, whose statistics batch
+               norm takes over all workers
     prepare    called in the thread with every batch; its result becomes `targets`
 
     An error in the thread is raised in the caller, at the batch where it happened.
@@ -152,6 +154,7 @@ class Batches:
         drop_last: bool = False,
         first: int = 0,
         part: tuple[int, int] = (0, 1),
+        micro: int = 1,
         settings: dict | None = None,
         layout: str = "NHWC",
         prepare: Callable[[Batch], tuple[np.ndarray, ...]] | None = None,
@@ -161,7 +164,9 @@ class Batches:
         count = count_batches(len(rows), batch, drop_last=drop_last)
         order = rows[permutation(len(rows), seed, epoch, kernel=kernel)] if shuffle else rows
         whole = [order[i * batch : (i + 1) * batch] for i in range(first, count)]
-        parts = [np.ascontiguousarray(np.array_split(rows, part[1])[part[0]]) for rows in whole]
+        parts = [
+            np.concatenate([np.array_split(some, part[1])[part[0]] for some in np.split(rows, micro)]) for rows in whole
+        ]
         self._length = len(parts)
         self._prepare = prepare
         self._load = lambda part: load_batch(

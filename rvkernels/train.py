@@ -47,7 +47,7 @@ from rvkernels.chips import Chips
 from rvkernels.ema import Average
 from rvkernels.ema import check_settings as check_ema
 from rvkernels.files import atomic, remove
-from rvkernels.frameworks import Framework, check_arithmetic, complete_loss, complete_optimizer
+from rvkernels.frameworks import Framework, check_accumulate, check_arithmetic, complete_loss, complete_optimizer
 from rvkernels.models import Graph, OwnModel
 from rvkernels.ops import check_kernel
 from rvkernels.ops.augment import check_settings as check_augment
@@ -83,6 +83,7 @@ def complete_settings(
     *,
     epochs: int = 20,
     batch: int = 16,
+    accumulate: int = 1,
     optimizer: Mapping[str, object] | None = None,
     schedule: Mapping[str, object] | None = None,
     loss: Mapping[str, object] | None = None,
@@ -101,6 +102,7 @@ def complete_settings(
 
     epochs              times that every training chip is seen
     batch               chips per step and per validation batch; of several workers chips of all of them together
+    accumulate          micro-batches in which a step computes its batch; see rvkernels/frameworks/__init__.py
     optimizer           see rvkernels/frameworks/__init__.py; AdamW with weight decay 0.01
     schedule            see rvkernels/schedule.py; one cycle with the peak 0.002
     loss                see rvkernels/frameworks/__init__.py; the task's. class_weights "balanced": of the training
@@ -117,6 +119,9 @@ def complete_settings(
     for name, value in (("epochs", epochs), ("batch", batch), ("checkpoint_steps", checkpoint_steps)):
         if not (name == "checkpoint_steps" and value is None) and (type(value) is not int or value < 1):
             raise ValueError(f"train: {name} is {value!r}, expected a whole number of at least 1")
+    check_accumulate(accumulate, "", "train: ")
+    if batch % accumulate:
+        raise ValueError(f"train: batch is {batch}, no multiple of accumulate {accumulate}, its micro-batches")
     if checkpoint_minutes is not None and not (_is_number(checkpoint_minutes) and checkpoint_minutes > 0):
         raise ValueError(f"train: checkpoint_minutes is {checkpoint_minutes!r}, expected a positive number or null")
     if early_stopping is not None:
@@ -132,6 +137,7 @@ def complete_settings(
     return {
         "epochs": epochs,
         "batch": batch,
+        "accumulate": accumulate,
         "optimizer": complete_optimizer(optimizer or {"name": "adamw", "weight_decay": 0.01}),
         "schedule": schedule,
         "loss": None if loss is None else dict(loss),
@@ -158,6 +164,7 @@ def for_task(settings: Mapping[str, object], task: str) -> dict[str, object]:
     check_augment(settings["augment"], where="train: augment")
     module = registry.load("tasks", task)
     registry.check_parameters(module.targets, settings["assign"], "train: assign")
+    check_accumulate(settings["accumulate"], (settings["loss"] or module.LOSS).get("name"), "train: ")
     metric = settings["metric"] = settings["metric"] or module.PRIMARY
     if metric not in module.METRICS:
         raise ValueError(f"train: metric: no {metric!r}; {registry.suggest(str(metric), module.METRICS)}")
@@ -328,6 +335,11 @@ class Run:
             if not self.chips.class_counts(rows, self.graph.classes).any():
                 raise ValueError(f"{self.chips.folder}: split {split!r} has no label; choose other scenes for it")
 
+    @property
+    def micro(self) -> int:
+        """Chips that all workers together compute with at a time."""
+        return self.settings["batch"] // self.settings["accumulate"]
+
     def _new_average(self, weights: Mapping[str, np.ndarray] | None = None, step: int = 0) -> Average | None:
         """The moving average as it stands after `step` steps; None where there is none."""
         settings = self.settings["ema"]
@@ -358,6 +370,7 @@ class Run:
             threads=self.threads,
             precision=self.settings["precision"],
             compile=self.settings["compile"],
+            accumulate=self.settings["accumulate"],
             **({} if team is None or team.count == 1 else {"team": team}),
         )
         if isinstance(self.graph, OwnModel):
@@ -368,7 +381,7 @@ class Run:
         # Half of the threads at most: the framework computes at the same time.
         shared = {"layout": layout, "kernel": self.settings["kernel"], "threads": max(1, self.threads // 2)}
         if not training:
-            batch = -(-self.settings["batch"] // self.team.count)  # what the first worker's memory is for
+            batch = -(-self.micro // self.team.count)  # what the first worker's memory is for
             return Batches(self.chips, self.val_rows, batch, self.normalisation, **shared)
         return Batches(
             self.chips,
@@ -381,6 +394,7 @@ class Run:
             drop_last=True,
             first=self.course.batch,
             part=(self.team.rank, self.team.count),
+            micro=self.settings["accumulate"],
             settings=self.settings["augment"],
             prepare=functools.partial(self.task.targets, self.graph, **self.settings["assign"]),
             **shared,
@@ -604,7 +618,7 @@ class Run:
         values = sum(math.prod(shape) for shape in models.shapes(self.graph, *self.chips.shape).values())
         found = {}
         for size in LATENCY_SIZES:
-            if size > 4 * self.settings["batch"] and 4 * size * values > LATENCY_BYTES:
+            if size > 4 * self.micro and 4 * size * values > LATENCY_BYTES:
                 LOG.info("the time to predict %d chips at once is not measured: they may not fit in memory", size)
                 continue
             rows = np.resize(self.val_rows, size)

@@ -74,6 +74,11 @@ def check(count: int, framework: str, settings: Mapping[str, object], *, own: bo
         )
     if settings["batch"] < count:
         raise ValueError(f"train: batch is {settings['batch']}, but each of {count} workers needs a chip of each batch")
+    if settings["accumulate"] > 1 and settings["batch"] % (settings["accumulate"] * count):
+        raise ValueError(
+            f"train: batch is {settings['batch']}, but with accumulate {settings['accumulate']} it must be a multiple "
+            f"of {settings['accumulate'] * count}: each of {count} workers needs an equal part of each micro-batch"
+        )
     if own and framework not in own_model.TOGETHER:
         raise ValueError(f"workers is {count}, but a model of your own trains in one process only in {framework}")
     if settings["compile"]:

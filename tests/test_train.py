@@ -480,6 +480,26 @@ def test_every_epoch_sees_every_chip_in_another_order(study, monkeypatch):
     assert first != second
 
 
+def test_accumulation_leaves_batches_as_they_are(study, tmp_path, monkeypatch):
+    """A step takes the same chips, augmented the same, and is still one step."""
+    seen: dict[int, list[bytes]] = {1: [], 2: []}
+    step = Framework.step
+
+    def watched(self, images, targets, rate):
+        seen[self._accumulate].append(images.tobytes())
+        return step(self, images, targets, rate)
+
+    monkeypatch.setattr(Framework, "step", watched)
+    arguments = study(epochs=1, batch=8)
+    for accumulate in seen:
+        settings = {**arguments["settings"], "accumulate": accumulate}
+        Run(**{**arguments, "settings": settings, "out": str(tmp_path / str(accumulate))}).go()
+    assert seen[1][:2] == seen[2][:2]
+    records = [json.loads((tmp_path / str(n) / "record.json").read_text()) for n in seen]
+    assert [record["result"]["steps"] for record in records] == [2, 2]
+    assert [record["settings"]["accumulate"] for record in records] == [1, 2]
+
+
 def test_balanced_class_weights():
     assert balanced_weights(np.array([6, 0, 2])) == pytest.approx([8 / 12, 0.0, 8 / 4])
 
@@ -542,6 +562,9 @@ def test_wrong_arguments_are_named_before_work(study, change, words):
         ({"epochs": 0}, "epochs is 0"),
         ({"batch": 21}, "20 chips, fewer than one batch of 21"),
         ({"batch": 2.5}, r"batch is 2\.5"),
+        ({"accumulate": 0}, "train: accumulate is 0, expected a whole number"),
+        ({"accumulate": 3}, "batch is 4, no multiple of accumulate 3"),
+        ({"accumulate": 2, "loss": {"name": "dice"}}, "train: accumulate is 2, but the loss 'dice'"),
         ({"metric": "acuracy"}, "no 'acuracy'; .*Did you mean 'accuracy'"),
         ({"loss": {"name": "detection"}}, "does not fit"),
         ({"optimizer": {"name": "sgd", "momentom": 0.9}}, "Did you mean 'momentum'"),

@@ -276,6 +276,19 @@ def test_workers_make_the_slices_of_the_same_batches(study, count):
         assert max(sizes) - min(sizes) <= 1
 
 
+def test_workers_have_a_slice_of_each_micro_batch(study):
+    chips = Chips.open(study()["chips"])
+    plain = Normalisation(np.zeros(3, np.float32), np.ones(3, np.float32))
+
+    def take(part, micro):
+        with Batches(chips, chips.rows("train"), 8, plain, shuffle=True, drop_last=True, part=part, micro=micro) as s:
+            return [batch.rows for batch in s]
+
+    for whole, first, second in zip(take((0, 1), 1), take((0, 2), 2), take((1, 2), 2)):
+        assert first.tolist() == [*whole[:2], *whole[4:6]]
+        assert second.tolist() == [*whole[2:4], *whole[6:]]
+
+
 # --- whole trainings -------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +300,7 @@ def test_workers_make_the_slices_of_the_same_batches(study, count):
         ("jax", 2, {}, "jax trains in one process only"),
         ("torch", 0, {}, "workers is 0"),
         ("torch", 5, {}, "batch is 4, but each of 5 workers needs a chip"),
+        ("torch", 2, {"accumulate": 4}, "with accumulate 4 it must be a multiple of 8: each of 2 workers"),
         ("torch", 2, {"compile": True}, "compile is for one worker"),
     ],
 )

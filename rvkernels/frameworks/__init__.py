@@ -12,6 +12,13 @@ gradients of the whole batch: what the loss divides by (targets not ignored, loc
 dice, and the statistics of batch norm are taken over all slices. Weights and state stay the same in all workers;
 `predict` is each one's own.
 
+With `accumulate` k above 1 a step goes through its batch in k equal parts, micro-batches, one after the other, so that
+memory is for one of them; loss and gradients are still those of the whole batch. The loss of each part counts as much
+as what it was divided by: targets not ignored, their class weights, or locations with a class. Batch norm sees
+micro-batches alone: it normalises with their statistics, and its running ones move k times in a step. Without it, a
+step is that of k = 1 to within rounding. Dice is no sum over parts and refused, and a part whose class weights add up
+to 0 counts for nothing, with label smoothing, too. With several workers each has a slice of each part.
+
 loss      {"name": "cross_entropy" | "dice" | "cross_entropy_dice" | "focal" | "detection", ...}:
           cross_entropy, focal and dice take classification targets (n,) int32 or segmentation targets (n, rows, cols)
           int32. Targets equal to `ignore` count for nothing: the mean is over the others (0 when there are none).
@@ -94,22 +101,33 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 class Framework(abc.ABC):
     """One model in one framework: Framework(graph, weights, loss, optimizer, device="cpu", threads=1,
-    precision="float32", compile=False).
+    precision="float32", compile=False, accumulate=1).
 
-    device     "cpu" or "cuda"
-    precision  "float32" or "bfloat16" (arithmetic; weights stay float32)
+    device      "cpu" or "cuda"
+    precision   "float32" or "bfloat16" (arithmetic; weights stay float32)
+    accumulate  micro-batches that a step's batch is computed in
     """
 
     layout = "NHWC"  # or "NCHW": the layout of the image batches it wants
 
     def __init__(
-        self, graph: Graph | OwnModel, loss: dict, optimizer: dict, *, device: str, threads: int, precision: str
+        self,
+        graph: Graph | OwnModel,
+        loss: dict,
+        optimizer: dict,
+        *,
+        device: str,
+        threads: int,
+        precision: str,
+        accumulate: int,
     ) -> None:
         """What is the same in every framework: `_graph`, and `_loss` and `_optimizer`, complete and checked."""
         check_arithmetic(device, precision, threads)
         self._graph = graph
         self._loss = complete_loss(loss, graph)
         self._optimizer = complete_optimizer(optimizer)
+        check_accumulate(accumulate, self._loss["name"])
+        self._accumulate = accumulate
         self._sizes: dict[tuple[int, int], int | None] = {}
 
     @abc.abstractmethod
@@ -170,6 +188,30 @@ class Framework(abc.ABC):
         locations = check_images(self._graph, nhwc, self._sizes)
         if targets is not None:
             check_targets(self._graph, self._loss, targets, nhwc, locations)
+            if len(images) % self._accumulate:
+                raise ValueError(
+                    f"accumulate is {self._accumulate}, but {len(images)} images are no multiple of it, so that they "
+                    f"do not divide into as many micro-batches"
+                )
+
+    def _micro_batches(
+        self, images: np.ndarray, targets: tuple[np.ndarray, ...]
+    ) -> list[tuple[np.ndarray, tuple[np.ndarray, ...], float]]:
+        """`accumulate` equal parts of a batch, and what share the loss of each has in the loss of the batch."""
+        count = self._accumulate
+        if count == 1:
+            return [(images, targets, 1.0)]
+        parts = list(zip(np.split(images, count), zip(*(np.split(target, count) for target in targets))))
+        divisors = self._sum_of_workers(np.array([divisor(self._loss, truth) for _, truth in parts]))
+        if self._loss["name"] == "detection":  # which divides by 1 where there is no object
+            shares = np.maximum(divisors, 1) / max(divisors.sum(), 1)
+        else:
+            shares = divisors / (divisors.sum() or 1)
+        return [(part, truth, float(share)) for (part, truth), share in zip(parts, shares)]
+
+    def _sum_of_workers(self, numbers: np.ndarray) -> np.ndarray:
+        """Float64 numbers, each summed over all workers."""
+        return numbers
 
 
 def complete_loss(loss: Mapping[str, object], graph: Graph) -> dict[str, object]:
@@ -200,6 +242,26 @@ def complete_loss(loss: Mapping[str, object], graph: Graph) -> dict[str, object]
             )
         full["class_weights"] = tuple(weights.tolist())
     return full
+
+
+def check_accumulate(accumulate: int, loss: str, where: str = "") -> None:
+    """Raise ValueError for a number of micro-batches that is none, or that the loss of this name cannot have."""
+    if type(accumulate) is not int or accumulate < 1:
+        raise ValueError(f"{where}accumulate is {accumulate!r}, expected a whole number of at least 1")
+    if accumulate > 1 and loss in ("dice", "cross_entropy_dice"):
+        raise ValueError(
+            f"{where}accumulate is {accumulate}, but the loss {loss!r} is a ratio of sums over the whole batch, to "
+            f"which micro-batches do not add up; use cross_entropy or focal, or accumulate 1"
+        )
+
+
+def divisor(loss: Mapping[str, object], targets: tuple[np.ndarray, ...]) -> float:
+    """What the loss (settings complete; not dice) is divided by for these targets: 0 where there are none."""
+    if loss["name"] == "detection":
+        return float(np.count_nonzero(targets[0] >= 0))
+    kept = targets[0][targets[0] != loss["ignore"]]
+    of_class = loss.get("class_weights")
+    return float(kept.size if of_class is None else np.bincount(kept, minlength=len(of_class)) @ np.array(of_class))
 
 
 def complete_optimizer(optimizer: Mapping[str, object]) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Caffe2, as in the last wheels of PyTorch that hold it (1.10, Python 3.9): float32 on the CPU, channels first.
 
 Each model has a workspace of its own with three nets, made once: `train` (forward, loss, gradients by
-AddGradientOperators), `update` (the optimizer) and `predict`. A step feeds images and targets and runs the first two.
+AddGradientOperators), `update` (the optimizer) and `predict`; and two that sum the gradients of micro-batches, where
+there are several, `first` and `more`. A step feeds images and targets and runs the first two.
 What a loss needs of the targets (one-hot rows, masks, counts) is prepared in NumPy; no loss and no gradient is.
 
 Where Caffe2 differs from the contract, and what is done instead:
@@ -122,8 +123,11 @@ class Framework(Base):
         threads: int = 1,
         precision: str = "float32",
         compile: bool = False,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
+        super().__init__(
+            graph, loss, optimizer, device=device, threads=threads, precision=precision, accumulate=accumulate
+        )
         if device != "cpu" or precision != "float32" or compile:
             raise ValueError(
                 f"framework 'caffe2' computes in float32 on the CPU and runs its nets as they are; it takes device "
@@ -134,20 +138,23 @@ class Framework(Base):
         self._workspace = f"rvkernels{next(_NUMBERS)}"
         weakref.finalize(self, _free, self._workspace).atexit = False
         train, gradients, constants = _train_net(graph, self._loss)
-        update, scalars = _update_net(gradients, self._optimizer)
-        predict = _predict_net(graph)
-        _share_blobs(predict, [_LOGITS])
+        nets = {"train": train}
+        if accumulate > 1:
+            nets["first"], nets["more"], gradients = _sum_nets(gradients)
+        nets["update"], scalars = _update_net(gradients, self._optimizer)
+        nets["predict"] = _predict_net(graph)
+        _share_blobs(nets["predict"], [_LOGITS])
         self._gradients = gradients
         self._size: tuple[int, ...] = ()  # rows and columns of the training images last seen
-        self._nets = {"train": train.Name(), "update": update.Name(), "predict": predict.Name()}
+        self._nets = {name: net.Name() for name, net in nets.items()}
         with self._inside():
             # An operator is made only when the blobs that it reads are there.
-            for net in (train, update, predict):
+            for net in nets.values():
                 for blob in net.Proto().external_input:
                     workspace.C.create_blob(str(blob))
             for name, array in {**constants, **scalars}.items():
                 workspace.FeedBlob(name, array)
-            for net in (train, update, predict):
+            for net in nets.values():
                 workspace.CreateNet(net)
         self.load(weights)
 
@@ -241,6 +248,15 @@ class Framework(Base):
     def _differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         """The loss in training mode; leaves gradients in their blobs and moves the running statistics."""
         self._check(images, targets)
+        loss = 0.0
+        for number, (part, truth, share) in enumerate(self._micro_batches(images, targets)):
+            loss += share * self._differentiate_part(part, truth)
+            if self._accumulate > 1:
+                workspace.FeedBlob("share", _scalar(share))
+                workspace.RunNet(self._nets["more" if number else "first"])
+        return loss
+
+    def _differentiate_part(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         self._check_norms(images)
         if images.shape[2:] != self._size:
             self._size = images.shape[2:]
@@ -312,6 +328,16 @@ def _train_net(graph: Graph, loss: dict[str, object]) -> tuple[core.Net, dict[st
     _drop_unread(net, [_LOSS, *gradients.values()])
     _share_blobs(net, [_LOSS, *gradients.values()])
     return net, gradients, {**_kernels(graph), **_constants(graph.classes)}
+
+
+def _sum_nets(gradients: dict[str, str]) -> tuple[core.Net, core.Net, dict[str, str]]:
+    """Nets that write and that add "share" times the gradients of a micro-batch to sums, and the blobs of these."""
+    first, more = core.Net("first"), core.Net("more")
+    sums = {name: f"{name}.sum" for name in gradients}
+    for name, total in sums.items():
+        first.WeightedSum([gradients[name], "share"], total)
+        more.WeightedSum([total, "one", gradients[name], "share"], total)
+    return first, more, sums
 
 
 def _check_pools(graph: Graph) -> None:

@@ -74,8 +74,11 @@ class Framework(Base):
         threads: int = 1,
         precision: str = "float32",
         compile: bool = False,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
+        super().__init__(
+            graph, loss, optimizer, device=device, threads=threads, precision=precision, accumulate=accumulate
+        )
         _start(threads)
         try:
             self._device = jax.devices(device)[0]
@@ -95,13 +98,13 @@ class Framework(Base):
             self._shapes = weight_shapes(graph)
             self._functions = _functions(graph, _frozen(self._loss), device, precision)
         self._update, self._clip = _update(_frozen(self._optimizer), device), _clip(device)
+        self._gather = _gather(device)
         self.load(weights)
 
     def step(self, images: np.ndarray, targets: tuple[np.ndarray, ...], lr: float) -> float:
         """One optimizer step in training mode; the loss before it."""
-        self._check(images, targets)
+        loss, gradients, self._running = self._differentiate(images, targets)
         self._steps += 1
-        loss, gradients, self._running = self._functions.differentiate(self._weights, self._running, images, targets)
         if self._optimizer["clip"] is not None:
             gradients = self._clip(gradients, np.float32(self._optimizer["clip"]))
         rates = _rates(lr, self._steps, self._optimizer)
@@ -110,15 +113,13 @@ class Framework(Base):
 
     def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         """The forward and backward pass of `step` alone; the loss."""
-        self._check(images, targets)
-        loss, gradients, _ = self._functions.differentiate(self._weights, self._running, images, targets)
+        loss, gradients, _ = self._differentiate(images, targets)
         jax.block_until_ready(gradients)
         return float(loss)
 
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
-        self._check(images, targets)
-        loss, gradients, _ = self._functions.differentiate(self._weights, self._running, images, targets)
+        loss, gradients, _ = self._differentiate(images, targets)
         return float(loss), {name: self._outward(gradients[name]) for name in self._shapes if name in gradients}
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -173,6 +174,17 @@ class Framework(Base):
         if _threads is not None:
             found["device"] = jax.devices()[0].device_kind
         return found
+
+    def _differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[jax.Array, Arrays, Arrays]:
+        """Loss, gradients and new running statistics of a batch, whose micro-batches follow each other."""
+        self._check(images, targets)
+        running, total = self._running, None
+        for part, truth, share in self._micro_batches(images, targets):
+            loss, gradients, running = self._functions.differentiate(self._weights, running, part, truth)
+            if self._accumulate == 1:
+                return loss, gradients, running
+            total = self._gather(total, (loss, gradients), np.float32(share))
+        return (*total, running)
 
     def _inward(self, array: np.ndarray) -> jax.Array:
         """A float32 copy on the device: a graph's convolution weights (kh, kw, in, out), dense ones (in, out)."""
@@ -296,6 +308,19 @@ def _clip(device: str) -> Callable[[Arrays, np.float32], Arrays]:
         return {name: gradient * (clip / jnp.maximum(norm, clip)) for name, gradient in gradients.items()}
 
     return _jit(clipped, device, donate_argnums=0)
+
+
+@functools.cache
+def _gather(device: str) -> Callable[..., tuple[jax.Array, Arrays]]:
+    """total (None before the first part), found, share -> total + share * found; the total given is used up."""
+
+    def gathered(
+        total: tuple[jax.Array, Arrays] | None, found: tuple[jax.Array, Arrays], share: np.float32
+    ) -> tuple[jax.Array, Arrays]:
+        scaled = jax.tree.map(lambda array: share * array, found)
+        return scaled if total is None else jax.tree.map(jnp.add, total, scaled)
+
+    return _jit(gathered, device, donate_argnums=0)
 
 
 def _jit(function: Callable, device: str, **settings: Any) -> Callable:

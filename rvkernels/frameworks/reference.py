@@ -57,8 +57,11 @@ class Framework(Base):
         threads: int = 1,
         precision: str = "float32",
         compile: bool = False,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
+        super().__init__(
+            graph, loss, optimizer, device=device, threads=threads, precision=precision, accumulate=accumulate
+        )
         if device != "cpu" or precision != "float32" or compile:
             raise ValueError(
                 f"framework 'reference' computes in float64 on the CPU; it takes device 'cpu', precision 'float32' and "
@@ -139,9 +142,16 @@ class Framework(Base):
     def _differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, Arrays, Arrays]:
         """Loss, gradients of the trained weights, new running statistics."""
         self._check(images, targets)
-        logits, running, back = run(self._graph, self._weights, images.astype(np.float64), training=True)
-        loss, gradient = loss_and_gradient(logits, targets, self._loss)
-        return loss, back(gradient), running
+        total, gradients, running = 0.0, {}, {}
+        for part, truth, share in self._micro_batches(images, targets):
+            weights = {**self._weights, **running}
+            logits, moved, back = run(self._graph, weights, part.astype(np.float64), training=True)
+            running.update(moved)
+            loss, gradient = loss_and_gradient(logits, truth, self._loss)
+            total += share * loss
+            for name, found in back(share * gradient).items():
+                gradients[name] = gradients[name] + found if name in gradients else found
+        return total, gradients, running
 
 
 def run(

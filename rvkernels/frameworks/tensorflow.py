@@ -111,9 +111,12 @@ class Framework(Base):
         threads: int = 1,
         precision: str = "float32",
         compile: bool = False,
+        accumulate: int = 1,
         team: Team | None = None,
     ) -> None:
-        super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
+        super().__init__(
+            graph, loss, optimizer, device=device, threads=threads, precision=precision, accumulate=accumulate
+        )
         if device == "cuda" and not tf.config.list_physical_devices("GPU"):
             raise ValueError(f"device 'cuda': TensorFlow {tf.__version__} finds no CUDA device; use device 'cpu'")
         self._own = isinstance(graph, OwnModel)
@@ -145,6 +148,10 @@ class Framework(Base):
                 for part in check_state(None, self._optimizer, weights, self._fitted)
                 for name in self._fitted
             }
+            self._sums: list[tf.Variable] = []  # loss and gradients of the micro-batches so far
+            if accumulate > 1:
+                like = [tf.zeros([]), *(self._variables[name] for name in self._fitted)]
+                self._sums = [tf.Variable(tf.zeros_like(tensor), trainable=False) for tensor in like]
         self._steps = 0
         if set(weights) != {"seed"}:
             self.load(weights)
@@ -153,20 +160,20 @@ class Framework(Base):
         """One optimizer step in training mode; the loss before it."""
         self._check(images, targets)
         self._steps += 1
-        return float(self._run(self._step, self._rates(lr), images, *targets, together=True))
+        if self._accumulate == 1:
+            return float(self._run(self._step, self._rates(lr), images, *targets, together=True))
+        self._gather(images, targets)
+        return float(self._run(self._step_along_sums, self._rates(lr), together=True))
 
     def differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> float:
         """The forward and backward pass of `step` alone; the loss."""
-        self._check(images, targets)
-        return float(self._run(self._slopes, images, *targets, together=True)[0])
+        return float(self._differentiate(images, targets)[0])
 
     def gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> tuple[float, dict[str, np.ndarray]]:
         """Loss and gradients by weight name in training mode; no weight, state or running statistic changes."""
-        self._check(images, targets)
-        moved = {
-            name: self._variables[name].numpy() for name in self._variables if self._own and name not in self._fitted
-        }
-        loss, *found = self._run(self._slopes, images, *targets, together=True)
+        moving = self._own or self._accumulate > 1
+        moved = {name: self._variables[name].numpy() for name in self._variables if moving and name not in self._fitted}
+        loss, *found = self._differentiate(images, targets)
         for name, array in moved.items():
             self._variables[name].assign(array)
         return float(loss), {name: self._outward(array) for name, array in zip(self._fitted, found)}
@@ -248,6 +255,24 @@ class Framework(Base):
                 self._functions[key] = function.get_concrete_function()
             return self._functions[key](*[tf.convert_to_tensor(array) for array in arrays])
 
+    def _differentiate(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> list[tf.Tensor]:
+        """Loss and gradients in the order of self._fitted."""
+        self._check(images, targets)
+        if self._accumulate == 1:
+            return self._run(self._slopes, images, *targets, together=True)
+        self._gather(images, targets)
+        return self._run(self._sums_of_all, together=True)
+
+    def _gather(self, images: np.ndarray, targets: tuple[np.ndarray, ...]) -> None:
+        """Leave this worker's loss and gradients of a batch, micro-batch by micro-batch, in `_sums`."""
+        parts = self._micro_batches(images, targets)
+        self._run(self._clear)
+        for part, truth, share in parts:
+            self._run(self._add, np.float32(share), part, *truth, together=True)
+
+    def _sum_of_workers(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self._strategy is None else self._run(_sum_of_all, numbers, together=True).numpy()
+
     def _rates(self, lr: float) -> np.ndarray:
         """The numbers of an optimizer step that change: [lr], or AdamW's [lr', eps', decay]; see the module."""
         settings = self._optimizer
@@ -269,7 +294,10 @@ class Framework(Base):
         return _forward(self._graph, self._variables, images, self._dtype)
 
     def _backward(self, images: tf.Tensor, targets: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, list, Tensors]:
-        """The loss in training mode, its gradients in the order of self._fitted, the next running statistics."""
+        """The loss in training mode, its gradients in the order of self._fitted, the next running statistics.
+
+        Loss and gradients are this worker's parts; `_sum_of_all` makes them those of the batch.
+        """
         values = dict(self._variables)
         if not self._own:
             values = {name: tf.convert_to_tensor(variable) for name, variable in values.items()}
@@ -286,8 +314,6 @@ class Framework(Base):
             else:
                 loss = _classes(logits, targets[0], self._loss, self._summed, self._workers)
         gradients = tape.gradient(loss, fitted, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        if self._strategy is not None:
-            loss, *gradients = _sum_of_all([loss, *gradients])
         return loss, gradients, running
 
     @property
@@ -297,19 +323,46 @@ class Framework(Base):
 
     def _slopes(self, images: tf.Tensor, *targets: tf.Tensor) -> list[tf.Tensor]:
         loss, gradients, _ = self._backward(images, targets)
-        return [loss, *gradients]
+        return self._of_all([loss, *gradients])
 
-    def _step(self, rates: tf.Tensor, images: tf.Tensor, *targets: tf.Tensor) -> tf.Tensor:
+    def _of_all(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        return tensors if self._strategy is None else _sum_of_all(tensors)
+
+    def _clear(self) -> None:
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+
+    def _add(self, share: tf.Tensor, images: tf.Tensor, *targets: tf.Tensor) -> None:
         loss, gradients, running = self._backward(images, targets)
         for name, value in running.items():
             self._variables[name].assign(value)
+        for total, found in zip(self._sums, [loss, *gradients]):
+            total.assign_add(share * found)
+
+    def _sums_of_all(self) -> list[tf.Tensor]:
+        return self._of_all([tf.convert_to_tensor(total) for total in self._sums])
+
+    def _step_along_sums(self, rates: tf.Tensor) -> tf.Tensor:
+        loss, *gradients = self._sums_of_all()
+        self._move(rates, gradients)
+        return loss
+
+    def _step(self, rates: tf.Tensor, images: tf.Tensor, *targets: tf.Tensor) -> tf.Tensor:
+        loss, gradients, running = self._backward(images, targets)
+        loss, *gradients = self._of_all([loss, *gradients])
+        for name, value in running.items():
+            self._variables[name].assign(value)
+        self._move(rates, gradients)
+        return loss
+
+    def _move(self, rates: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+        """The optimizer's update."""
         if self._optimizer["clip"] is not None:
             clip = self._optimizer["clip"]
             scale = clip / tf.maximum(tf.linalg.global_norm(gradients), clip)  # exactly 1 up to there
             gradients = [scale * gradient for gradient in gradients]
         update = self._adamw if self._optimizer["name"] == "adamw" else self._sgd
         update(dict(zip(self._fitted, gradients)), *tf.unstack(rates))
-        return loss
 
     def _sgd(self, gradients: Tensors, lr: tf.Tensor) -> None:
         momentum, decay = tf.constant(self._optimizer["momentum"]), self._optimizer["weight_decay"]

@@ -74,9 +74,12 @@ class Framework(Base):
         threads: int = 1,
         precision: str = "float32",
         compile: bool = False,
+        accumulate: int = 1,
         team: Team | None = None,
     ) -> None:
-        super().__init__(graph, loss, optimizer, device=device, threads=threads, precision=precision)
+        super().__init__(
+            graph, loss, optimizer, device=device, threads=threads, precision=precision, accumulate=accumulate
+        )
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device 'cuda': PyTorch {torch.__version__} finds no CUDA device; use device 'cpu'")
         self._device = torch.device(device)
@@ -246,6 +249,19 @@ class Framework(Base):
         """The loss in training mode; leaves gradients in the parameters and moves the running statistics."""
         self._check(images, targets)
         self._module.train()
+        *before, last = self._micro_batches(images, targets)
+        total = torch.zeros((), device=self._device)
+        with contextlib.nullcontext() if self._team is None else self._trained.no_sync():
+            for part in before:
+                total += self._add_gradients(*part)
+        total += self._add_gradients(*last)  # DistributedDataParallel averages what all parts have left
+        for tensor in self._fitted.values():
+            if tensor.grad is None:  # an own model may leave a parameter unused
+                tensor.grad = torch.zeros_like(tensor)
+        return total
+
+    def _add_gradients(self, images: np.ndarray, targets: tuple[np.ndarray, ...], share: float) -> torch.Tensor:
+        """Add the gradients of a micro-batch to those in the parameters; its part of the loss."""
         with self._arithmetic():
             logits = self._trained(self._images(images))
         moved = [torch.from_numpy(target).to(self._device) for target in targets]
@@ -255,11 +271,15 @@ class Framework(Base):
             loss = _detection(logits.float(), moved[0], moved[1], self._loss, summed)
         else:
             loss = _classes(logits.float(), moved[0], self._loss, self._class_weights, summed, workers)
-        (loss * workers).backward()  # DistributedDataParallel takes the mean of the workers' gradients
-        for tensor in self._fitted.values():
-            if tensor.grad is None:  # an own model may leave a parameter unused
-                tensor.grad = torch.zeros_like(tensor)
-        return summed(loss.detach())
+        (loss * (workers * share)).backward()  # DistributedDataParallel takes the mean of the workers' gradients
+        return share * summed(loss.detach())
+
+    def _sum_of_workers(self, numbers: np.ndarray) -> np.ndarray:
+        if self._team is None:
+            return numbers
+        total = torch.from_numpy(numbers).to(self._device)
+        torch.distributed.all_reduce(total)
+        return _array(total)
 
     def _random(self) -> torch.Tensor:
         """State of the generator that dropout on the device draws from."""

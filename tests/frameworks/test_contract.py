@@ -27,6 +27,7 @@ from rvkernels.models import (
     Dense,
     GlobalMean,
     Graph,
+    Locations,
     MaxPool,
     Relu,
     Resize,
@@ -79,6 +80,7 @@ OPTIMIZERS = {
     # With the default eps a gradient that is 0 but for rounding makes a full step, up or down.
     "adamw": {"name": "adamw", "weight_decay": 0.05, "eps": 1e-5},
 }
+SGD = {"name": "sgd"}
 # Norms of cases with `clip`: above all that occur, and so low that every step is cut.
 LOOSE, TIGHT = 1e3, 0.05
 RATES = (0.02, 0.05, 0.01, 0.03, 0.002)
@@ -332,6 +334,97 @@ def test_clipped_steps(any_framework, case, optimizer):
     assert not all(np.array_equal(array, weights_cut[name]) for name, array in free.items())
 
 
+def without_norms(task: str) -> Graph:
+    """A small network without batch norm, whose step is the same however its batch is divided."""
+    stride = 4 if task == "detection" else 1
+    layers = [Conv("a", "image", 6, kernel=3, stride=stride, pad=1, bias=True), Relu("a_relu", "a")]
+    if task == "classification":
+        layers += [GlobalMean("mean", "a_relu"), Dense("head", "mean", CLASSES)]
+        return Graph(task, tuple(layers), "head", BANDS, CLASSES)
+    if task == "segmentation":
+        return Graph(task, (*layers, Conv("head", "a_relu", CLASSES, kernel=1, bias=True)), "head", BANDS, CLASSES)
+    layers += [Conv("head", "a_relu", CLASSES + 4, kernel=1, bias=True), Locations("out", ("head",))]
+    return Graph(task, tuple(layers), "out", BANDS, CLASSES, multiple=4, strides=(4,))
+
+
+def uneven_batch(task: str, seed: int):
+    """Eight chips. What the loss is divided by lies mostly in the last ones, and nothing of it in the first two."""
+    rng = np.random.default_rng(seed)
+    images = rng.standard_normal((8, 12, 16, BANDS)).astype(np.float32) + np.linspace(-1, 1, 8).reshape(8, 1, 1, 1)
+    images = images.astype(np.float32)
+    if task == "classification":
+        return images, (np.array([-1, -1, -1, 0, 3, 1, 2, 3], np.int32),)  # class 2 has the weight 0
+    if task == "segmentation":
+        labels = rng.integers(0, CLASSES, (8, 12, 16)).astype(np.int32)
+        labels[:2] = 255
+        labels[2:5][rng.uniform(size=(3, 12, 16)) < 0.9] = 255
+        return images, (labels,)
+    labels = np.full((8, 12), -1, np.int32)
+    labels[:, 0] = -2
+    labels[3, 5] = 2
+    labels[5:, 2::2] = rng.integers(0, CLASSES, (3, 5))
+    return images, (labels, rng.uniform(0.1, 3, (8, 12, 4)).astype(np.float32))
+
+
+DIVIDED = {
+    "classification": WEIGHTED,
+    "segmentation": {"name": "focal"},
+    "detection": {"name": "detection", "box": "giou_l1"},
+}
+
+
+@pytest.mark.parametrize("task", DIVIDED)
+def test_micro_batches_make_the_step_of_the_whole_batch(any_framework, task):
+    graph, optimizer = without_norms(task), {"name": "sgd", "clip": 0.5}
+    begin = weights.initial(graph, 1)
+    judge = reference.Framework(graph, begin, DIVIDED[task], optimizer)
+    model = any_framework(graph, begin, DIVIDED[task], optimizer, accumulate=4)
+    images, targets = uneven_batch(task, 0)
+    expected, gradients = judge.gradients(images, targets)
+    value, found = model.gradients(as_layout(any_framework, images), targets)
+    assert value == pytest.approx(expected, rel=1e-4)
+    assert_close(found, gradients, 1e-3)
+    assert model.differentiate(as_layout(any_framework, images), targets) == pytest.approx(expected, rel=1e-4)
+    assert all(np.array_equal(array, begin[name]) for name, array in model.weights().items())
+    for seed in range(3):
+        images, targets = uneven_batch(task, seed)
+        expected = judge.step(images, targets, 0.1)
+        assert model.step(as_layout(any_framework, images), targets, 0.1) == pytest.approx(expected, rel=1e-3)
+    assert_close(model.weights(), judge.weights(), 1e-3)
+    nothing = np.full_like(targets[0], {"classification": -1, "segmentation": 255, "detection": -2}[task])
+    value, found = model.gradients(as_layout(any_framework, images), (nothing, *targets[1:]))
+    assert value == 0
+    assert not any(array.any() for array in found.values())
+
+
+@pytest.mark.parametrize("task", DIVIDED)
+def test_the_mean_of_micro_batches_is_another_loss(task):
+    """So that the test above can fail."""
+    judge = reference.Framework(without_norms(task), weights.initial(without_norms(task), 1), DIVIDED[task], SGD)
+    images, targets = uneven_batch(task, 0)
+    whole, _ = judge.gradients(images, targets)
+    parts = [judge.gradients(images[i : i + 2], tuple(t[i : i + 2] for t in targets))[0] for i in range(0, 8, 2)]
+    assert abs(np.mean(parts) - whole) > 0.05 * whole
+
+
+def test_batch_norm_sees_micro_batches(any_framework):
+    settings, optimizer = LOSSES["classification"]["cross_entropy"], {**OPTIMIZERS["adamw"], "clip": TIGHT}
+    arguments = graph_of("cnn"), start("cnn"), settings, optimizer
+    judge, model = reference.Framework(*arguments, accumulate=2), any_framework(*arguments, accumulate=2)
+    whole = reference.Framework(*arguments)
+    for seed in range(2):
+        images, targets = batch("cnn", seed)
+        begin = model.weights()
+        model.gradients(as_layout(any_framework, images), targets)
+        assert all(np.array_equal(array, begin[name]) for name, array in model.weights().items())
+        expected = judge.step(images, targets, 0.002)
+        assert model.step(as_layout(any_framework, images), targets, 0.002) == pytest.approx(expected, rel=1e-3)
+        whole.step(images, targets, 0.002)
+    assert_close(model.weights(), judge.weights(), 1e-3)  # running statistics are among them
+    for name in (name for name in begin if name.endswith(".variance")):  # the whole batch's have moved half as often
+        assert np.abs(whole.weights()[name] / judge.weights()[name] - 1).max() > 0.05, name
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_fifty_steps_follow_the_reference(framework, case):
     settings = next(iter(LOSSES[graph_of(case).task].values()))
@@ -523,6 +616,8 @@ def test_gradients_of_a_strided_convolution_of_few_channels(any_framework, bands
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"precision": "half"}, "unknown precision 'half'"),
         ({"threads": 0}, "threads is 0"),
+        ({"accumulate": 0}, "accumulate is 0, expected a whole number of at least 1"),
+        ({"loss": {"name": "dice"}, "accumulate": 2}, "accumulate is 2, but the loss 'dice' is a ratio of sums"),
         ({"weights": {}}, "is missing; the model has"),
     ],
 )
@@ -538,6 +633,13 @@ def test_wrong_boxes_and_sizes_are_the_same_error_everywhere(any_framework):
     model = any_framework(graph_of("unet"), start("unet"), {"name": "dice"}, {"name": "sgd"})
     with pytest.raises(ValueError, match=r"30 x 32 pixels.*multiples of 4, such as 28 x 32"):
         model.predict(as_layout(any_framework, np.zeros((1, 30, 32, BANDS), np.float32)))
+
+
+def test_a_batch_that_does_not_divide_is_the_same_error_everywhere(any_framework):
+    model = any_framework(graph_of("cnn"), start("cnn"), {"name": "cross_entropy"}, SGD, accumulate=3)
+    images, targets = batch("cnn")
+    with pytest.raises(ValueError, match="accumulate is 3, but 4 images are no multiple of it"):
+        model.step(as_layout(any_framework, images), targets, 0.1)
 
 
 def test_wrong_arrays_are_the_same_error_everywhere(any_framework):

@@ -30,6 +30,12 @@ CASES = {
     "weighted_dice": ("unet", {"depth": 1, "width": 4}, (12, 16), {"name": "cross_entropy_dice", **WEIGHTED}),
     "dice": ("unet", {"depth": 1, "width": 4}, (12, 16), {"name": "dice"}),
     "focal": ("unet", {"depth": 1, "width": 4}, (12, 16), {"name": "focal"}),
+    "divided": (
+        "unet",
+        {"depth": 1, "width": 4},
+        (12, 16),
+        {"name": "cross_entropy", "class_weights": WEIGHTED["class_weights"]},
+    ),
     "objects": (
         "detector",
         {"depth": 10, "width": 4, "pyramid": 6, "tower": 0, "strides": (4, 8)},
@@ -37,6 +43,8 @@ CASES = {
         {"name": "detection", "box": "giou_l1"},
     ),
 }
+# Micro-batches of a step; 1 elsewhere.
+ACCUMULATE = {"divided": 2}
 STEPS = 4
 # Every loss with two workers, and every task with four: TensorFlow takes seconds to trace a case in each.
 OF = {2: tuple(CASES), 4: ("cross_entropy", "weighted_dice", "objects")}
@@ -82,12 +90,17 @@ def batch(case, step):
 def compute(net, case, part=(0, 1)):
     """Losses of STEPS steps, and gradients of one more, of worker `part`: (rank, count)."""
     rank, count = part
+
+    def own(array):
+        micro = np.split(array, ACCUMULATE.get(case, 1))
+        return np.concatenate([np.array_split(some, count)[rank] for some in micro])
+
     found = {"loss": []}
     for step in range(STEPS + 1):
         images, targets = batch(case, step)
-        images = np.array_split(images, count)[rank]
+        images = own(images)
         images = images if net.layout == "NHWC" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        targets = tuple(np.ascontiguousarray(np.array_split(target, count)[rank]) for target in targets)
+        targets = tuple(own(target) for target in targets)
         if step < STEPS:
             found["loss"].append(net.step(images, targets, 0.02))
             continue
@@ -105,7 +118,8 @@ def work(framework, out):
     with workers.meet(place, "test") as team:
         build = registry.load("frameworks", framework).Framework
         for case in OF[team.count]:
-            net = build(graph_of(case), start(case), CASES[case][3], SGD, team=team)
+            divided = {"accumulate": ACCUMULATE.get(case, 1)}
+            net = build(graph_of(case), start(case), CASES[case][3], SGD, team=team, **divided)
             np.savez(f"{out}/{case}-{team.rank}.npz", **compute(net, case, (team.rank, team.count)))
         team.share()
 
@@ -148,7 +162,8 @@ def train(framework, count, out):
 @pytest.mark.parametrize(("framework", "count", "case"), COMBINATIONS)
 def test_workers_find_the_losses_gradients_and_weights_of_the_whole_batch(trained, framework, count, case):
     out = trained(framework, count)
-    judge = reference.Framework(graph_of(case), start(case), CASES[case][3], SGD)
+    divided = {"accumulate": ACCUMULATE.get(case, 1)}
+    judge = reference.Framework(graph_of(case), start(case), CASES[case][3], SGD, **divided)
     expected = compute(judge, case)
     for rank in range(count):
         with np.load(out / f"{case}-{rank}.npz") as found:
