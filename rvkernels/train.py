@@ -39,6 +39,7 @@ from types import ModuleType
 import numpy as np
 
 import rvkernels
+from rvkernels import hard_negatives as hard
 from rvkernels import models, own_model, registry, timing, workers
 from rvkernels import weights as weight_files
 from rvkernels.batches import Batches, Normalisation, count_batches, load_batch
@@ -92,6 +93,7 @@ def complete_settings(
     early_stopping: Mapping[str, object] | None = None,
     metric: str | None = None,
     assign: Mapping[str, object] | None = None,
+    hard_negatives: Mapping[str, object] | None = None,
     precision: str = "float32",
     compile: bool = False,
     kernel: str = "cpp",
@@ -111,6 +113,7 @@ def complete_settings(
     ema                 see rvkernels/ema.py: validate, keep and predict with a moving average of the weights; none
     early_stopping      {"patience": n}: stop when the metric has not grown for n epochs; never
     metric              what chooses the best epoch; the task's PRIMARY
+    hard_negatives      see rvkernels/hard_negatives.py, for detection; none
     assign              keyword-only parameters of the task's `targets`
     precision, compile  see rvkernels/frameworks/__init__.py
     kernel              "cpp" or "reference": what makes the batches
@@ -146,6 +149,7 @@ def complete_settings(
         "early_stopping": None if early_stopping is None else dict(early_stopping),
         "metric": metric,
         "assign": dict(assign or {}),
+        "hard_negatives": hard.check_settings(hard_negatives, "train: hard_negatives"),
         "precision": precision,
         "compile": compile,
         "kernel": kernel,
@@ -165,6 +169,8 @@ def for_task(settings: Mapping[str, object], task: str) -> dict[str, object]:
     module = registry.load("tasks", task)
     registry.check_parameters(module.targets, settings["assign"], "train: assign")
     check_accumulate(settings["accumulate"], (settings["loss"] or module.LOSS).get("name"), "train: ")
+    if settings["hard_negatives"] is not None and not hasattr(module, "false_alarms"):
+        raise ValueError(f"train: hard_negatives is for detection, not for {task}")
     metric = settings["metric"] = settings["metric"] or module.PRIMARY
     if metric not in module.METRICS:
         raise ValueError(f"train: metric: no {metric!r}; {registry.suggest(str(metric), module.METRICS)}")
@@ -194,6 +200,7 @@ class Course:
     build_seconds: list[float] = field(default_factory=list)
     stopped: bool = False  # by early stopping
     # The running epoch.
+    alarms: list[float] = field(default_factory=list)  # that its hard negatives are drawn by; empty: they are not
     loss_sum: float = 0.0
     train_seconds: float = 0.0
     wait_seconds: float = 0.0
@@ -205,6 +212,7 @@ class Course:
     def end_epoch(self) -> None:
         """Count the running epoch as finished."""
         self.epoch += 1
+        self.alarms = []
         self.batch, self.loss_sum, self.train_seconds, self.wait_seconds = 0, 0.0, 0.0, 0.0
 
 
@@ -263,6 +271,7 @@ class Run:
         self.train_rows, self.val_rows = self.chips.rows("train"), self.chips.rows("val")
         self.steps_per_epoch = count_batches(len(self.train_rows), self.settings["batch"], drop_last=True)
         self._complete_for_chips()
+        self.negatives = self._chips_without_objects()
         self.average = self._new_average()
         self.normalisation = Normalisation.read(statistics, len(bands))
         self.initial = weight_files.load(weights)
@@ -352,6 +361,32 @@ class Run:
             )
         return Average(**settings, weights=weights, updates=step // settings["every"])
 
+    def _chips_without_objects(self) -> np.ndarray:
+        """Training chips that hard negatives are drawn from."""
+        if self.settings["hard_negatives"] is None:
+            return self.train_rows[:0]
+        found = self.train_rows[np.diff(self.chips.box_start)[self.train_rows] == 0]
+        if not len(found):
+            raise ValueError(
+                f"{self.chips.folder}: hard_negatives are asked for, but no training chip is without an object; raise "
+                f"`negatives` of the chips"
+            )
+        return found
+
+    def rows_of_epoch(self) -> np.ndarray:
+        """The training chips of the running epoch."""
+        if not self.course.alarms:
+            return self.train_rows
+        drawn = hard.draw(
+            self.negatives,
+            np.array(self.course.alarms),
+            self.settings["hard_negatives"]["share"],
+            seed=self.seed,
+            epoch=self.course.epoch,
+            kernel=self.settings["kernel"],
+        )
+        return np.sort(np.concatenate([np.setdiff1d(self.train_rows, self.negatives), drawn]))
+
     def digest(self) -> str:
         """Of what makes two runs the same run."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
@@ -377,15 +412,17 @@ class Run:
             own_model.try_out(self.graph, net, *self.chips.shape)
         return net
 
-    def _stream(self, layout: str, *, training: bool) -> Batches:
+    def _stream(self, layout: str, *, training: bool, rows: np.ndarray | None = None) -> Batches:
+        """The running epoch, or the chips `rows` as they are: the validation split unless given."""
         # Half of the threads at most: the framework computes at the same time.
         shared = {"layout": layout, "kernel": self.settings["kernel"], "threads": max(1, self.threads // 2)}
         if not training:
             batch = -(-self.micro // self.team.count)  # what the first worker's memory is for
-            return Batches(self.chips, self.val_rows, batch, self.normalisation, **shared)
+            rows = self.val_rows if rows is None else rows
+            return Batches(self.chips, rows, batch, self.normalisation, **shared)
         return Batches(
             self.chips,
-            self.train_rows,
+            self.rows_of_epoch(),
             self.settings["batch"],
             self.normalisation,
             seed=self.seed,
@@ -504,6 +541,8 @@ class Run:
         course, settings = self.course, self.settings
         label = f"epoch {course.epoch + 1}/{settings['epochs']}"
         every, minutes = settings["checkpoint_steps"], settings["checkpoint_minutes"]
+        if course.batch == 0:
+            self.look_for_negatives(net)
         with (
             self._stream(net.layout, training=True) as stream,
             Progress(self.steps_per_epoch, label, "batches", start=course.batch) as progress,
@@ -544,6 +583,21 @@ class Run:
                     self.save(net)
                     saved = began = time.perf_counter()
             course.train_seconds += time.perf_counter() - began
+
+    def look_for_negatives(self, net: Framework) -> None:
+        """Keep what is found in chips without objects where the running epoch is to draw by it.
+
+        The first worker looks for all. The time it takes is in that of the epoch, not in that of a step.
+        """
+        settings = self.settings["hard_negatives"]
+        if settings is None or self.course.epoch < settings["after"]:
+            return
+        began = time.perf_counter()
+        if self.team.first:
+            with self._stream(net.layout, training=False, rows=self.negatives) as stream:
+                self.course.alarms = self.task.false_alarms(net, self.graph, stream).tolist()
+        self.course.alarms = self.team.share(self.course.alarms)
+        self.course.train_seconds += time.perf_counter() - began
 
     def take_average(self, net: Framework) -> float:
         """Take the weights into their moving average where it is time; the seconds of it, 0 where it is not.

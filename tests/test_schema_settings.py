@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from rvkernels import chip, predict, registry, schedule, split, train
+from rvkernels import chip, hard_negatives, predict, registry, schedule, split, train
 from rvkernels.frameworks import LOSSES, OPTIMIZERS
 from rvkernels.ops import augment
 from rvkernels.tasks import detection
@@ -43,6 +43,10 @@ def test_train():
     from_schema = defaults(EXPERIMENT["train"])
     assert from_schema.keys() == taken(train.complete_settings).keys()
     assert train.complete_settings(**from_schema) == train.complete_settings()
+
+
+def test_hard_negatives():
+    assert defaults(EXPERIMENT["train"]["properties"]["hard_negatives"]) == taken(hard_negatives.complete_settings)
 
 
 def test_predict():

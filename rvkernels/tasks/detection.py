@@ -256,6 +256,17 @@ def _truths(batch: Batch) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield batch.boxes[start:end], batch.box_class[start:end]
 
 
+def false_alarms(framework: Framework, graph: Graph, stream: Iterable[Batch]) -> np.ndarray:
+    """Sums of the scores of what is found in the chips of `stream`, which have no object: float64 (chips,)."""
+    return np.array(
+        [
+            found.scores.sum(dtype=np.float64)
+            for batch in stream
+            for found in decode(framework.predict(batch.images), graph, batch.shape)
+        ]
+    )
+
+
 def validate(framework: Framework, graph: Graph, stream: Iterable[Batch]) -> dict[str, float]:
     """ap50 and recall50, means over the classes that occur in the truth, over all batches of `stream`; NaN without."""
     truths: list[tuple[np.ndarray, np.ndarray]] = []
