@@ -17,6 +17,7 @@ from typing import Any
 
 from rvkernels import (
     bench_train,
+    cache,
     chip,
     dataset,
     environment,
@@ -144,6 +145,18 @@ class Study:
     def dataset_file(self, experiment: str) -> str:
         """The description of the experiment's dataset."""
         return self._dataset_files[experiment]
+
+    def check_files(self, results: str | Path) -> None:
+        """Raise FileNotFoundError for all files at once that only a person can get, before any job.
+
+        results     folder of the study's results: an experiment whose scenes are listed there had its files
+        """
+        needed = [
+            self._dataset_files[name]
+            for name in self.experiments
+            if not Path(results, "data", name, "scenes.jsonl").is_file()
+        ]
+        cache.check_by_hand(dict.fromkeys(needed), self.config["downloads"], os.environ.get("RVK_MIRROR"))
 
     def pretrained_files(self, experiment: str, model: str) -> list[str]:
         """The file of weights that the model starts from, if it has one."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from rvkernels import archive as archives
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Source:
-    """The files of one archive (read in place through GDAL's /vsizip/) or of one folder.
+    """The files of one archive, read in place through GDAL or unpacked by fetch, or of one folder.
 
     names   paths below it with forward slashes, sorted
     """
@@ -28,15 +28,18 @@ class Source:
         if archive is not None:
             if archive not in files:
                 raise ValueError(f"{description['name']}: layout: no file {archive!r}; {suggest(archive, files)}")
-            self.shown = str(files[archive])
-            with zipfile.ZipFile(files[archive]) as opened:
-                self.names = sorted(i.filename for i in opened.infolist() if not i.is_dir())
-            self._prefix = f"/vsizip/{Path(files[archive]).resolve().as_posix()}/"
+            root = Path(files[archive]).resolve()
         else:
             root = Path(description["folder"], folder).resolve()
             if not root.is_dir():
                 raise FileNotFoundError(f"{root}: no such folder; layout.folder is relative to the description")
-            self.shown = str(root)
+        self.shown = str(root)
+        if root.is_file():
+            self._prefix = archives.prefix(root)
+            if self._prefix is None:
+                raise ValueError(f"{description['name']}: layout: {archive} is no archive by its name; see files.name")
+            self.names = archives.names(root)
+        else:
             self.names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
             self._prefix = root.as_posix() + "/"
 

@@ -25,7 +25,7 @@ def scenes(
 ) -> list[Scene]:
     """One scene per picture; its class is the name of its folder.
 
-    archive or folder   a zip file of the description, or a folder beside the description
+    archive or folder   an archive of the description, or a folder beside the description
     root                path inside it
     suffix              ending of the pictures' names, any case
     split               {"train": file name, ...}: CSV files of the description, `path,label` without header, where

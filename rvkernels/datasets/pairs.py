@@ -24,7 +24,7 @@ def scenes(
 
     images, labels      patterns of the names below the archive or folder, with the same {fields}; the field {group}
                         becomes the scene's group, what must stay together in a split
-    archive or folder   a zip file of the description, or a folder beside the description
+    archive or folder   an archive of the description, or a folder beside the description
     label_archive       the archive of the label images, when it is another
 
     Raises ValueError for an image without label, a label without image, and a label of another size than its image.

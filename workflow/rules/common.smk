@@ -113,6 +113,14 @@ def require_frameworks():
         raise WorkflowError(str(error)) from None
 
 
+def require_files():
+    """Stop before the first job when files are missing that a person has to get."""
+    try:
+        STUDY.check_files(RESULTS)
+    except (ValueError, FileNotFoundError) as error:
+        raise WorkflowError(str(error)) from None
+
+
 def package(environment):
     """An input function: the rvkernels of an environment, none without conda.
 

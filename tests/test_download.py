@@ -1,22 +1,18 @@
-"""Files from anywhere, verified; a loopback server that behaves badly; every bad file an error of one line."""
+"""Files by HTTP and S3 from a loopback server that behaves badly; every failure an error of one line."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import http.server
 import json
-import os
-import subprocess
-import sys
 import threading
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from rvkernels import fetch as module
-from rvkernels.fetch import check_archive, obtain, verify
+from rvkernels import download
+from rvkernels.cache import obtain
 
 DATA = bytes(range(256)) * 20_000  # 5 MB: some pieces
 
@@ -62,11 +58,17 @@ class Server:
             handler.send_error(416)
             return
         handler.send_response(206 if start else 200)
-        handler.send_header("Content-Length", str(len(data) - start))
+        body = data[start:]
+        if start:
+            told = 0 if what == "other range" else start
+            handler.send_header("Content-Range", f"bytes {told}-{len(data) - 1}/{len(data)}")
+        if "no length" not in what:
+            length = {"short": len(body) // 2, "long": len(body) + 1000}.get(what, len(body))
+            handler.send_header("Content-Length", str(length))
         handler.send_header("ETag", tag)
         handler.end_headers()
-        body = data[start:]
-        handler.wfile.write(body[: len(body) // 2] if "drop" in what else body)
+        with contextlib.suppress(ConnectionError):  # who asked has had enough
+            handler.wfile.write(body[: len(body) // 2] if "drop" in what else body)
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -76,7 +78,7 @@ class Server:
 
 @pytest.fixture
 def serve(monkeypatch):
-    monkeypatch.setattr(module, "BACKOFF", 0.001)
+    monkeypatch.setattr(download, "BACKOFF", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     started = []
 
@@ -162,7 +164,7 @@ def test_it_gives_up(serve, tmp_path):
         obtain(entry(urls=(f"{server.url}/a.bin",)), tmp_path, get="Ask the publisher")
     assert "Ask the publisher. It can be put by hand at " + str(tmp_path / "a.bin") in str(e.value)
     assert "\n" not in str(e.value)
-    assert len(server.requests) == module.ATTEMPTS
+    assert len(server.requests) == download.ATTEMPTS
 
 
 def test_the_next_url_is_tried(serve, tmp_path):
@@ -181,6 +183,13 @@ def test_wrong_bytes_leave_nothing(serve, tmp_path):
     assert not (tmp_path / ".a.bin.part").exists()
 
 
+def test_mirror_url_comes_first(serve, tmp_path):
+    mirror, publisher = serve({"data/name/a.bin": DATA}), serve({"a.bin": DATA})
+    wanted = entry(urls=(f"{publisher.url}/a.bin",))
+    assert obtain(wanted, tmp_path / "name", f"{mirror.url}/data").read_bytes() == DATA
+    assert publisher.requests == []
+
+
 def test_mirror_folder_comes_first(serve, tmp_path):
     server = serve({"a.bin": DATA})
     for i, below in enumerate(("a.bin", "name/a.bin", "elsewhere/a.bin")):
@@ -194,13 +203,6 @@ def test_mirror_folder_comes_first(serve, tmp_path):
     assert server.requests == []
 
 
-def test_mirror_url_comes_first(serve, tmp_path):
-    mirror, publisher = serve({"data/name/a.bin": DATA}), serve({"a.bin": DATA})
-    wanted = entry(urls=(f"{publisher.url}/a.bin",))
-    assert obtain(wanted, tmp_path / "name", f"{mirror.url}/data").read_bytes() == DATA
-    assert publisher.requests == []
-
-
 def test_file_that_the_mirror_lacks_comes_from_its_url(serve, tmp_path):
     server = serve({"a.bin": DATA})
     (tmp_path / "mirror").mkdir()
@@ -208,124 +210,93 @@ def test_file_that_the_mirror_lacks_comes_from_its_url(serve, tmp_path):
     assert obtain(wanted, tmp_path / "name", tmp_path / "mirror").read_bytes() == DATA
 
 
-def test_wrong_file_in_the_mirror_is_an_error(tmp_path):
-    (tmp_path / "a.bin").write_bytes(b"other")
-    with pytest.raises(ValueError, match=r"a\.bin: wrong checksum: .*\(in the mirror\)"):
-        obtain(entry(), tmp_path / "name", tmp_path)
-    assert (tmp_path / "a.bin").exists()
+def test_a_wrong_file_from_one_url_leaves_it_to_the_next(serve, tmp_path):
+    wrong, right = serve({"a.bin": DATA}, "wrong"), serve({"a.bin": DATA})
+    wanted = entry(urls=(f"{wrong.url}/a.bin", f"{right.url}/a.bin"))
+    assert obtain(wanted, tmp_path).read_bytes() == DATA
+    with pytest.raises(ValueError, match=r"wrong checksum: .*; http\S+/b\.bin: HTTP 404"):
+        obtain(entry("b.bin", urls=(f"{wrong.url}/a.bin", f"{right.url}/b.bin")), tmp_path)
 
 
-def test_missing_mirror_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no such mirror folder"):
-        obtain(entry(), tmp_path / "name", tmp_path / "nowhere")
+@pytest.mark.parametrize("published", [True, False])
+def test_another_size_than_the_description_says_is_refused_before_the_download(serve, tmp_path, published):
+    wrong, right = serve({"a.bin": DATA[:-1]}), serve({"a.bin": DATA})
+    wanted = entry(urls=(f"{wrong.url}/a.bin", f"{right.url}/a.bin"), bytes=len(DATA))
+    if not published:
+        del wanted["sha256"]
+    assert obtain(wanted, tmp_path, lock=tmp_path / "x.lock.json").read_bytes() == DATA
+    with pytest.raises(FileNotFoundError, match=r"it has 5,119,999 bytes, and the description says 5,120,000"):
+        obtain({**wanted, "name": "b.bin", "urls": wanted["urls"][:1]}, tmp_path)
+    assert leftovers(tmp_path) == []
 
 
-def test_a_file_put_by_hand_is_verified(tmp_path):
-    (tmp_path / "a.bin").write_bytes(DATA)
-    assert obtain(entry(), tmp_path) == tmp_path / "a.bin"
-    (tmp_path / "b.bin").write_bytes(b"other")
-    with pytest.raises(ValueError, match=r"b\.bin: wrong checksum.*remove the file"):
-        obtain(entry("b.bin"), tmp_path)
+def test_a_server_that_does_not_say_the_size_sends_no_more_than_it(serve, tmp_path):
+    server = serve({"a.bin": DATA}, "no length")
+    with pytest.raises(FileNotFoundError, match="sends more than 1,000,000 bytes"):
+        obtain(entry(urls=(f"{server.url}/a.bin",), bytes=1_000_000), tmp_path)
+    assert not (tmp_path / ".a.bin.part").exists()
+    assert obtain(entry(urls=(f"{server.url}/a.bin",), bytes=len(DATA)), tmp_path).read_bytes() == DATA
 
 
-def test_a_changed_file_and_a_changed_checksum_are_noticed(tmp_path):
-    (tmp_path / "a.bin").write_bytes(DATA)
-    obtain(entry(), tmp_path)
-    with pytest.raises(ValueError, match="wrong checksum"):
-        obtain(entry(data=b"something else"), tmp_path)
-    (tmp_path / "a.bin").write_bytes(DATA[::-1])
-    with pytest.raises(ValueError, match="wrong checksum"):
-        obtain(entry(), tmp_path)
+def test_a_drop_that_only_the_known_size_tells_is_continued(serve, tmp_path):
+    server = serve({"a.bin": DATA}, "no length drop", "ok")
+    assert obtain(entry(urls=(f"{server.url}/a.bin",), bytes=len(DATA)), tmp_path).read_bytes() == DATA
+    assert server.requests[1][1] == f"bytes={len(DATA) // 2}-"
 
 
-def test_md5_alone_is_enough(tmp_path):
-    (tmp_path / "a.bin").write_bytes(DATA)
-    wanted = {"name": "a.bin", "urls": [], "optional": False, "md5": hashlib.md5(DATA).hexdigest()}
-    assert verify(tmp_path / "a.bin", wanted) == sha256(DATA)
-    with pytest.raises(ValueError, match=r"md5 expected 0{32}, got"):
-        verify(tmp_path / "a.bin", {**wanted, "md5": "0" * 32})
+def test_no_file_of_unknown_size_is_larger_than_the_limit(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST", 1_000_000)
+    for what in ("ok", "no length"):
+        server = serve({"a.bin": DATA}, what)
+        with pytest.raises(FileNotFoundError, match=r"it has 5,120,000 bytes; give its|sends more than 1,000,000"):
+            obtain(entry(urls=(f"{server.url}/a.bin",)), tmp_path)
 
 
-def test_without_a_checksum_the_first_one_is_kept(tmp_path):
-    wanted = {"name": "a.bin", "urls": [], "optional": False}
-    (tmp_path / "a.bin").write_bytes(DATA)
-    obtain(wanted, tmp_path)
-    (tmp_path / "a.bin").write_bytes(b"other")
-    with pytest.raises(ValueError, match=rf"a\.bin: wrong checksum: sha256 expected {sha256(DATA)}"):
-        obtain(wanted, tmp_path)
+def test_a_length_that_is_too_small_is_a_wrong_file(serve, tmp_path):
+    server = serve({"a.bin": DATA}, "short")
+    with pytest.raises(ValueError, match=r"a\.bin: wrong checksum"):
+        obtain(entry(urls=(f"{server.url}/a.bin",)), tmp_path)
 
 
-def pack(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return path
+def test_a_length_that_is_too_great_is_a_connection_that_ended(serve, tmp_path):
+    server = serve({"a.bin": DATA}, "long", "ok")
+    assert obtain(entry(urls=(f"{server.url}/a.bin",)), tmp_path).read_bytes() == DATA
+    assert len(server.requests) == 2
+    server = serve({"a.bin": DATA}, "long")
+    with pytest.raises(FileNotFoundError, match=r"a\.bin: gave up after 5 attempts"):
+        obtain(entry(urls=(f"{server.url}/a.bin",)), tmp_path / "always")
 
 
-def test_content_checksum_does_not_depend_on_packing(tmp_path):
-    members = {"b/1.txt": b"one" * 100, "a 2.txt": b"two"}
-    stored = pack(tmp_path / "stored.zip", members)
-    packed = pack(tmp_path / "packed.zip", dict(reversed(members.items())), zipfile.ZIP_DEFLATED)
-    listed = "".join(f"{sha256(data)}  {name}\n" for name, data in sorted(members.items()))
-    assert check_archive(stored) == check_archive(packed) == sha256(listed.encode())
-    wanted = {"name": "x.zip", "md5": "0" * 32, "content_sha256": sha256(listed.encode())}
-    assert verify(packed, wanted) == sha256(packed.read_bytes())
-    other = pack(tmp_path / "other.zip", {**members, "a 2.txt": b"two!"})
-    with pytest.raises(ValueError, match=r"x\.zip: wrong checksum: md5 expected .*; content_sha256 expected"):
-        verify(other, wanted)
+def test_another_range_than_asked_for_is_not_taken(serve, tmp_path):
+    server = serve({"a.bin": DATA}, "drop", "other range", "ok")
+    assert obtain(entry(urls=(f"{server.url}/a.bin",)), tmp_path).read_bytes() == DATA
+    assert [r is None for _, r in server.requests] == [True, False, True]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
-def test_corrupt_archive(tmp_path, damage):
-    path = pack(tmp_path / "x.zip", {"a.bin": DATA})
-    data = bytearray(path.read_bytes())
-    if damage == "cut":
-        del data[len(data) // 2 :]
-    elif damage == "flip":
-        data[len(data) // 2] ^= 1
-    else:
-        data.clear()
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"x\.zip: corrupt archive: .*remove it and fetch it again") as e:
-        obtain({"name": "x.zip", "urls": [], "optional": False}, tmp_path)
-    assert "\n" not in str(e.value)
+def test_s3_is_asked_by_https(monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    assert download.address("s3://bucket/a/b c+1#.zip") == "https://bucket.s3.amazonaws.com/a/b%20c%2B1%23.zip"
+    assert download.address("s3://my.bucket/a.zip") == "https://s3.amazonaws.com/my.bucket/a.zip"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://elsewhere:9000/")
+    assert download.address("s3://bucket/a.zip") == "http://elsewhere:9000/bucket/a.zip"
+    for url in ("s3://bucket", "s3:///a.zip", "ftp://host/a.zip", "a.zip"):
+        with pytest.raises(ValueError, match="expected an http, https or file URL, or s3://bucket/key"):
+            download.address(url)
 
 
-@pytest.mark.parametrize("name", ["../a.txt", "/a.txt", "b/../../a.txt", "..\\a.txt"])
-def test_archive_whose_members_leave_it(tmp_path, name):
-    path = pack(tmp_path / "x.zip", {name: b"1"})
-    with pytest.raises(ValueError, match=r"x\.zip: corrupt archive: the path of member .* leaves it"):
-        check_archive(path, "x.zip")
+def test_s3_drops_are_continued_and_the_file_is_verified(serve, tmp_path, monkeypatch):
+    server = serve({"bucket/data/a.bin": DATA}, "503", "drop", "ok")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+    assert obtain(entry(urls=("s3://bucket/data/a.bin",)), tmp_path).read_bytes() == DATA
+    assert [r is None for _, r in server.requests] == [True, True, False]
+    with pytest.raises(ValueError, match=r"wrong checksum: .*from s3://bucket/data/a\.bin"):
+        obtain(entry("b.bin", b"other", urls=("s3://bucket/data/a.bin",)), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"s3://bucket/none: HTTP 404"):
+        obtain(entry("c.bin", urls=("s3://bucket/none",)), tmp_path)
 
 
-def test_two_processes_take_turns(tmp_path):
-    folder, mirror = tmp_path / "name", tmp_path / "mirror"
-    folder.mkdir()
-    mirror.mkdir()
-    (mirror / "a.bin").write_bytes(DATA)
-    with (folder / ".a.bin.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        code = (
-            "import json, pathlib, sys; from rvkernels.fetch import obtain; print('ready', flush=True); "
-            "obtain(json.loads(sys.argv[1]), *map(pathlib.Path, sys.argv[2:]))"
-        )
-        other = subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(entry()), folder, mirror], cwd=tmp_path, stdout=subprocess.PIPE
-        )
-        assert other.stdout.readline() == b"ready\n"
-        with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(0.5)
-        assert not (folder / "a.bin").exists()
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        other.communicate(timeout=30)
-    assert other.returncode == 0
-    assert (folder / "a.bin").stat().st_size == len(DATA)
-
-
-def test_mirror_on_another_file_system_is_copied(tmp_path, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "link", refuse)
-    (tmp_path / "a.bin").write_bytes(DATA)
-    assert obtain(entry(), tmp_path / "name", tmp_path).read_bytes() == DATA
+def test_a_mirror_may_be_a_bucket(serve, tmp_path, monkeypatch):
+    server = serve({"bucket/data/name/a.bin": DATA})
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+    assert obtain(entry(), tmp_path / "name", "s3://bucket/data").read_bytes() == DATA
