@@ -17,7 +17,7 @@ from rvkernels.files import write_json
 from rvkernels.ops import tile
 from rvkernels.ops.statistics import Statistics
 from rvkernels.progress import Progress
-from rvkernels.scene import Region, Scene, read_regions, read_scenes
+from rvkernels.scene import Region, Scene, check_regions, read_regions, read_scenes
 
 _merging = threading.Lock()
 
@@ -36,6 +36,7 @@ def analyze(scenes: str | Path, regions: str | Path, *, out: str | Path | None =
     train = [r for r in read_regions(regions) if r.split == "train"]
     if not train:
         raise ValueError(f"{regions}: zero scenes in split 'train'; run `rvk split` again")
+    check_regions(train, places)
     used = [places[r.scene] for r in train]
     workers = threads or os.cpu_count() or 1
     total = Statistics(used[0].bands, DTYPES[used[0].dtype], threads=threads)

@@ -24,7 +24,7 @@ from rvkernels.ops import philox, tile, windows
 from rvkernels.parts import Part, check_complete
 from rvkernels.progress import Progress
 from rvkernels.registry import suggest
-from rvkernels.scene import Region, Scene, read_regions, read_scenes
+from rvkernels.scene import Region, Scene, check_regions, read_regions, read_scenes
 from rvkernels.split import SPLITS
 
 # size        rows and columns of a chip in pixels; None: the whole picture, for pictures of one size
@@ -34,7 +34,7 @@ from rvkernels.split import SPLITS
 # count       training chips of method random, in all regions together
 # aoi         segmentation: within | intersects: whether a chip lies wholly in the area of interest or only in part;
 #             pixels outside have no label. Other tasks: within
-# nodata_max  greatest share of pixels without data that a chip may have
+# nodata_max  greatest share of pixels without data that a chip may have; classification: a cell that is evaluated, too
 # background  class of what no shape covers (segmentation: pixels, classification: cells); None: ignored, or no chip
 # all_touched segmentation: burn every pixel a shape touches, not only those whose centre it covers
 # min_cover   classification: share of a cell that a class must cover
@@ -140,9 +140,7 @@ def plan(
         for name in names:
             if name is not None and name not in class_list:
                 raise ValueError(f"chip: {key}: no class {name!r}; {suggest(name, class_list)}")
-    for region in regions:
-        if region.scene not in scenes:
-            raise ValueError(f"regions: no scene {region.scene!r}; run `rvk split` again")
+    check_regions(regions, scenes)
     if not regions:
         raise ValueError("regions: there is none; run `rvk split` again")
     size = settings["size"] or _whole(scenes, regions)

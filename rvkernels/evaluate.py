@@ -24,6 +24,7 @@ by shapes and lack more data than a chip may.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -91,7 +92,7 @@ def evaluate(
         _write(out, judge, counts)
         return
     with atomic(out) as temporary, temporary.open("wb") as file:
-        np.savez(file, part=[part.number, part.count], of=judge.digest(), **counts)
+        np.savez(file, part=[part.number, part.count], of=judge.digest, **counts)
 
 
 def gather(
@@ -122,7 +123,7 @@ def _read_part(path: Path, judge: _Judge) -> tuple[Part, dict[str, np.ndarray]]:
         part, of = Part(*counts.pop("part").tolist()), str(counts.pop("of"))
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, AttributeError) as error:
         raise ValueError(f"{path}: not counts of `rvk evaluate --part` ({error}); run it again") from None
-    if of != judge.digest():
+    if of != judge.digest:
         raise ValueError(f"{path}: counts of other predictions than {judge.folder}; run `rvk evaluate --part` again")
     return part, counts
 
@@ -262,6 +263,7 @@ class _Judge(ABC):
         self.made, self.folder, self.classes = made, folder, classes
         self.regions = [region for name in made.scenes for region in made.scene_regions(name)]
 
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the file of predictions, for which counts are kept with it."""
         return hashlib.sha256((self.folder / FILE).read_bytes()).hexdigest()

@@ -28,7 +28,7 @@ from rvkernels.ops.normalize import normalize
 from rvkernels.parts import WHOLE, Part
 from rvkernels.progress import LOG, Progress
 from rvkernels.registry import suggest
-from rvkernels.scene import Region, Scene
+from rvkernels.scene import Region, Scene, check_regions
 from rvkernels.train import build_graph
 
 # What predict_scenes verifies, for the record.
@@ -445,6 +445,7 @@ def _plan(
     if not wanted:
         there = sorted({r.split for r in regions})
         raise ValueError(f"no region is in split {split!r}; there are {', '.join(there) or 'none'}")
+    check_regions(wanted, scenes)
     order = {name: i for i, name in enumerate(scenes)}
     wanted.sort(key=lambda r: (order[r.scene], r.row, r.col))
     if settings["size"] is None:

@@ -32,6 +32,7 @@ from rvkernels.ops.polygonize import polygonize
 from rvkernels.scene import Region, Scene
 
 FILE = "predictions.npz"
+RECORD = "record.json"  # beside them
 UNSEEN = 255  # in labels.tif: no prediction here
 ARRAYS = {
     "classification": ("cells", "scores"),
@@ -79,11 +80,12 @@ class Predictions:
 
 
 def scene_file(folder: str | Path, scene: str, name: str) -> Path:
-    """<folder>/<scene><name>; a ValueError when the scene's id would lead out of the folder."""
-    path = Path(folder) / f"{scene}{name}"
+    """<folder>/<scene><name>; ValueError when the scene's id would lead out of the folder, or to the run's record."""
     if ".." in Path(scene).parts or Path(scene).is_absolute():
         raise ValueError(f"scene {scene!r}: its id is used as a file name; '..' and absolute paths are not allowed")
-    return path
+    if f"{scene}{name}" == RECORD:
+        raise ValueError(f"scene {scene!r}: its predictions would be {RECORD}, which is the run's; rename the scene")
+    return Path(folder) / f"{scene}{name}"
 
 
 def write_cells(

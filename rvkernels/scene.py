@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +107,16 @@ def read_regions(path: str | Path) -> list[Region]:
             Region(r["scene"], int(r["row"]), int(r["col"]), int(r["rows"]), int(r["cols"]), r["split"])
             for r in csv.DictReader(lines)
         ]
+
+
+def check_regions(regions: Iterable[Region], scenes: Mapping[str, Scene]) -> None:
+    """Raise ValueError, naming the scene, unless every region lies in one of the scenes and holds a pixel."""
+    for region in regions:
+        if region.scene not in scenes:
+            raise ValueError(f"regions: no scene {region.scene!r}; run `rvk split` again")
+        scene, (row, col, rows, cols) = scenes[region.scene], region.extent
+        if min(row, col) < 0 or min(rows, cols) < 1 or row + rows > scene.rows or col + cols > scene.cols:
+            raise ValueError(
+                f"regions: rows {row} to {row + rows} and columns {col} to {col + cols} are no part of scene "
+                f"{region.scene}, which has {scene.rows} x {scene.cols} pixels; run `rvk split` again"
+            )
