@@ -147,7 +147,8 @@ def _figure(one: dict, caption: str) -> str:
 
 def _table(results: Results) -> dict[str, list]:
     """The main numbers of every model and framework, as texts."""
-    heads = ["experiment", "model", "framework", "quality", "training, min", "step, ms", "peak memory, MiB"]
+    unit, seconds = results.training_unit
+    heads = ["experiment", "model", "framework", "quality", f"training, {unit}", "step, ms", "peak memory, MiB"]
     rows = []
     for name in results.experiments:
         runs = results.runs_of(name, baseline=True)
@@ -165,7 +166,7 @@ def _table(results: Results) -> dict[str, list]:
                     model,
                     title(framework) if model != BASELINE else "logistic regression",
                     f"{metric_name(metric)} {findings.span(one['mean'], one.low, one.high)[0]}",
-                    findings.number(median.get("train_epoch_s"), 1 / 60)[0],
+                    findings.number(median.get("train_epoch_s"), 1 / seconds)[0],
                     findings.number(median.get("step_median_s"), 1000)[0],
                     findings.number(median.get("peak_rss_mb"))[0],
                 ]

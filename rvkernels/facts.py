@@ -92,7 +92,8 @@ class Quality:
 
 @dataclass(frozen=True)
 class Cost:
-    """Minutes and MiB that a training of an experiment takes, medians over seeds, and of which (model, framework)."""
+    """Time (in Facts.training_unit) and MiB that a training of an experiment takes, medians over seeds, and of which
+    (model, framework)."""
 
     experiment: str
     least: Number
@@ -161,6 +162,7 @@ class Drift:
 class Facts:
     """All that is said of a study. Frameworks are in its order; None: not measured.
 
+    minutes     of all trainings together; training_unit is what the time of one is told in
     machines    processors with the cores that were used
     commits     of the code that made the runs, and whether it had further changes
     equal       what is the same in all frameworks for every model and seed; unequal: what is not
@@ -175,6 +177,7 @@ class Facts:
     seeds: Number
     frameworks: list[str]
     minutes: Number
+    training_unit: str
     machines: list[tuple[str, Number]]
     gpus: list[str]
     commits: dict[str, bool]
@@ -228,6 +231,7 @@ def facts(results: Results) -> Facts:
         seeds=Number(runs.seed.nunique(), "tables/runs.csv: seeds"),
         frameworks=[f for f in results.study["frameworks"] if f in set(runs.framework)],
         minutes=Number(runs.train_epoch_s.sum() / 60, "tables/runs.csv: sum of train_epoch_s / 60"),
+        training_unit=results.training_unit[0],
         machines=[(cpu, Number(m["usable_cores"], "record.json: usable_cores")) for cpu, m in machines.items()],
         gpus=sorted({gpu["name"] for machine in machines.values() for gpu in machine.get("gpus", [])}),
         commits=commits,
@@ -281,12 +285,13 @@ def _quality(results: Results, experiment: Experiment) -> Quality:
 
 def _cost(results: Results, name: str) -> Cost:
     runs = results.runs_of(name).groupby(["model", "framework"])
-    minutes, where = runs.train_epoch_s.median() / 60, f"tables/runs.csv: train_epoch_s / 60 on {name}"
-    least, most = minutes.idxmin(), minutes.idxmax()
+    unit, seconds = results.training_unit
+    times, where = runs.train_epoch_s.median() / seconds, f"tables/runs.csv: train_epoch_s in {unit} on {name}"
+    least, most = times.idxmin(), times.idxmax()
     return Cost(
         experiment=name,
-        least=Number(minutes[least], f"{where}, median over seeds, {least[0]} in {least[1]}"),
-        most=Number(minutes[most], f"{where}, median over seeds, {most[0]} in {most[1]}"),
+        least=Number(times[least], f"{where}, median over seeds, {least[0]} in {least[1]}"),
+        most=Number(times[most], f"{where}, median over seeds, {most[0]} in {most[1]}"),
         least_of=least,
         most_of=most,
         memory=Reach.of(runs.peak_rss_mb.median(), f"tables/runs.csv: peak_rss_mb on {name}, median over seeds"),

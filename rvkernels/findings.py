@@ -115,6 +115,7 @@ def results_table(results: Results) -> Table:
 
     The margin over the baseline is left to margins.csv when several frameworks have about the same.
     """
+    unit_name, unit = results.training_unit
     rows, several = [], results.several_frameworks
     for name in results.experiments:
         runs = results.runs_of(name, baseline=True)
@@ -135,7 +136,7 @@ def results_table(results: Results) -> Table:
                 "margin": EMPTY
                 if margin is None or several
                 else span(margin["mean"], margin.low, margin.high, sign=True),
-                "minutes": number(median.get("train_epoch_s"), 1 / 60),
+                "training": number(median.get("train_epoch_s"), 1 / unit),
                 "target": _target(_one(results.targets, name, model, framework)),
                 "chips": number(median.get("chips_per_s")),
                 "latency": number(median.get("latency_1_median_s"), 1000),
@@ -162,7 +163,7 @@ def results_table(results: Results) -> Table:
             "framework": ("framework", ""),
             "quality": ("quality", "mean and 95 % interval"),
             "margin": ("over the baseline", "mean and 95 % interval"),
-            "minutes": ("training time", "minutes"),
+            "training": ("training time", unit_name),
             "target": ("time to target", "s of training"),
             "chips": ("throughput", "chips/s, training"),
             "latency": ("latency", "ms, one chip"),
@@ -451,6 +452,7 @@ def command(results: Results, row: pd.Series | None = None) -> str:
 
 def runs_table(results: Results) -> Table:
     """A row per run: its number, and what tells whether a repetition is the same."""
+    unit_name, unit = results.training_unit
     rows = []
     for name in results.experiments:
         for _, run in results.runs_of(name, baseline=True).iterrows():
@@ -459,7 +461,7 @@ def runs_table(results: Results) -> Table:
                 "run": words(Path(run.record).parent.as_posix()),
                 "quality": (f"{metric_name(metric)} {run[metric]:.4f}", run[metric]),
                 "steps": number(run.get("steps")),
-                "minutes": number(run.get("train_epoch_s"), 1 / 60),
+                "training": number(run.get("train_epoch_s"), 1 / unit),
                 "started": words(str(record.get("started", ""))),
                 "checked": words("passed" if run.validated else "failed"),
                 "command": words(command(results, run)),
@@ -476,7 +478,7 @@ def runs_table(results: Results) -> Table:
             "run": ("run", "experiment/model/framework/seed"),
             "quality": ("quality", "test split"),
             "steps": ("steps", ""),
-            "minutes": ("training", "minutes"),
+            "training": ("training", unit_name),
             "weights": ("initial weights", "digest"),
             "chips": ("chips", "digest"),
             "checked": ("check", ""),

@@ -103,6 +103,13 @@ class Results:
         networks = networks.sort_values(["model", "framework", "seed"], key=lambda c: c.map(order.get(c.name, int)))
         return pd.concat([networks, rows[~rows.model.isin(models)]]) if baseline else networks
 
+    @functools.cached_property
+    def training_unit(self) -> tuple[str, float]:
+        """What the time of a training is told in, and the seconds of it: one for all, so that times compare."""
+        longest = self.runs.groupby(["experiment", "model", "framework"]).train_epoch_s.median().max()
+        units = {"hours": 3600.0, "minutes": 60.0}
+        return next(((name, unit) for name, unit in units.items() if longest >= 10 * unit), ("seconds", 1.0))
+
     @property
     def several_frameworks(self) -> bool:
         """Whether there is anything to compare."""

@@ -124,7 +124,7 @@ def test_its_numbers_are_those_of_the_tables(post):
     ]
     assert numbers.loc["tables/summary.csv: mean miou, unet on ground_cover in torch"].value == mean
     assert f"{mean:.3f} in PyTorch" in body
-    assert "| ground\\_cover | unet | PyTorch | mIoU 0.762 (0.127 to 1.398) | 1.5 | 20 | 100 |" in body
+    assert "| ground\\_cover | unet | PyTorch | mIoU 0.762 (0.127 to 1.398) | 90 | 20 | 100 |" in body
     assert "learnt from 1,234 training chips" in body
     assert "On ground\\_cover, unet reaches mIoU" in body
     assert "best model" not in body  # there is one
@@ -211,3 +211,12 @@ def test_kramdown_reads_it(post):
     assert '<table class="results">' in page
     assert page.count("<h2") >= 6
     assert not re.search(r"\{:|\\[_|*\[]", page)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(35.0, ("seconds", 1.0)), (600.0, ("minutes", 60.0)), (36000.0, ("hours", 3600.0))]
+)
+def test_the_unit_of_a_training_is_one_for_all(post, seconds, told):
+    results = post(("torch",), (0,))[3]
+    results.runs.loc[results.runs.framework == "torch", "train_epoch_s"] = seconds
+    assert results.training_unit == told
