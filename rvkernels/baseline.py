@@ -51,7 +51,7 @@ def baseline(
     predict_settings  keyword-only parameters of predict.complete_settings
     The result depends on nothing but these and the data. Raises ValueError or FileNotFoundError.
     """
-    predict_settings = dict(predict_settings)
+    predict_settings = {**predict_settings, "views": 1}  # it knows colours only, and all views have the same
     if task == "segmentation":
         # Windows need no overlap, since no pixel depends on another; speckle makes no areas worth a polygon, and
         # scores that do not compress. The label map is what is compared.

@@ -607,6 +607,7 @@ def test_a_failed_prediction_leaves_nothing(tmp_path):
         ({"size": 8, "stride": 9}, "detection", "stride is 9"),
         ({"scores": "int8"}, "segmentation", "scores is 'int8'"),
         ({"nms_iou": 2}, "detection", "nms_iou is 2"),
+        ({"size": 8, "views": 2}, "detection", "views is 2, expected 1, 4 or 8"),
     ],
 )
 def test_settings_are_checked(settings, task, message):
