@@ -19,7 +19,9 @@ import numpy as np
 
 from rvkernels.chips import Chips
 from rvkernels.files import read_json
+from rvkernels.mix import mix_chips
 from rvkernels.ops.augment import augment
+from rvkernels.ops.normalize import nhwc
 from rvkernels.ops.philox import permutation
 
 DEPTH = 2  # batches prepared ahead
@@ -33,6 +35,8 @@ class Batch:
     images     float32, normalised: (n, rows, cols, bands), or (n, bands, rows, cols) in layout "NCHW"
     shape      rows and columns of an image
     labels     classification (n,) int32; segmentation (n, rows, cols) uint8, 255 = ignore
+    others     mixed classification (n,) int32: the classes of the chips that are mixed in
+    shares     and (n,) float32: what share of a chip is of its own class; the rest is of the other
     boxes      detection (m, 4) float32, box_class (m,) int32, box_start (n + 1,) int64
     targets    what `prepare` made of it
     """
@@ -41,6 +45,8 @@ class Batch:
     images: np.ndarray
     shape: tuple[int, int]
     labels: np.ndarray | None = None
+    others: np.ndarray | None = None
+    shares: np.ndarray | None = None
     boxes: np.ndarray | None = None
     box_class: np.ndarray | None = None
     box_start: np.ndarray | None = None
@@ -122,6 +128,31 @@ def load_batch(
     return Batch(rows, made.images, chips.shape, **truth)
 
 
+def _places(batch: int, index: int, count: int, micro: int) -> np.ndarray:
+    """Where in a batch slice `index` of `count` lies, of each of its `micro` equal parts."""
+    return np.concatenate([np.array_split(some, count)[index] for some in np.split(np.arange(batch), micro)])
+
+
+def _mixed(
+    made: Batch, at: np.ndarray, settings: Mapping[str, float], seed: int, epoch: int, layout: str, kernel: str
+) -> Batch:
+    """The first chips of `made`, as many as `at` has numbers: each mixed with chip `at` of it."""
+    count = len(at)
+    images = made.images[:count]
+    others = made.images[at]
+    shares = mix_chips(
+        nhwc(images, layout),
+        nhwc(others, layout),
+        made.rows[:count],
+        seed=seed,
+        epoch=epoch,
+        settings=settings,
+        kernel=kernel,
+    )
+    truth = {"labels": made.labels[:count], "others": made.labels[at], "shares": shares}
+    return replace(made, rows=made.rows[:count], images=images, **truth)
+
+
 class Batches:
     """A stream of batches, prepared ahead by one thread; a context manager, so that the thread always ends.
 
@@ -133,6 +164,7 @@ class Batches:
     shuffle    order by Philox permutation of (seed, epoch); else the order of `rows`
     drop_last  leave the last partial batch out (training); else it is smaller
     first      number of batches to skip: where a resumed epoch goes on
+    mix        settings of rvkernels.mix, complete; None: chips are not mixed
     part       (i, n): of every batch only the i-th of n slices, as equal as may be; what worker i of n computes with
     micro      equal parts of a batch that are sliced one by one: the micro-batches of a step, whose statistics batch
                norm takes over all workers
@@ -156,6 +188,7 @@ class Batches:
         part: tuple[int, int] = (0, 1),
         micro: int = 1,
         settings: dict | None = None,
+        mix: Mapping[str, float] | None = None,
         layout: str = "NHWC",
         prepare: Callable[[Batch], tuple[np.ndarray, ...]] | None = None,
         kernel: str = "cpp",
@@ -164,22 +197,32 @@ class Batches:
         count = count_batches(len(rows), batch, drop_last=drop_last)
         order = rows[permutation(len(rows), seed, epoch, kernel=kernel)] if shuffle else rows
         whole = [order[i * batch : (i + 1) * batch] for i in range(first, count)]
-        parts = [
-            np.concatenate([np.array_split(some, part[1])[part[0]] for some in np.split(rows, micro)]) for rows in whole
-        ]
+        parts = [(rows, _places(len(rows), *part, micro)) for rows in whole]
         self._length = len(parts)
         self._prepare = prepare
-        self._load = lambda part: load_batch(
-            chips,
-            part,
-            normalisation,
-            seed=seed,
-            epoch=epoch,
-            settings=settings,
-            layout=layout,
-            kernel=kernel,
-            threads=threads,
-        )
+
+        def load(rows: np.ndarray, places: np.ndarray) -> Batch:
+            following = (places + 1) % len(rows)
+            # With those that chips of this slice are mixed with, which may be another worker's.
+            taken = places if mix is None else np.append(places, np.setdiff1d(following, places))
+            made = load_batch(
+                chips,
+                rows[taken],
+                normalisation,
+                seed=seed,
+                epoch=epoch,
+                settings=settings,
+                layout=layout,
+                kernel=kernel,
+                threads=threads,
+            )
+            if mix is None:
+                return made
+            at = np.empty(len(rows), np.int64)
+            at[taken] = np.arange(len(taken))
+            return _mixed(made, at[following], mix, seed, epoch, layout, kernel)
+
+        self._load = load
         self.waited = 0.0
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=DEPTH)
         self._stop = threading.Event()
@@ -213,12 +256,12 @@ class Batches:
                 self._queue.not_full.notify()
             self._thread.join(timeout=0.05)
 
-    def _run(self, parts: Sequence[np.ndarray]) -> None:
+    def _run(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         try:
             for part in parts:
                 if self._stop.is_set():
                     return
-                batch = self._load(part)
+                batch = self._load(*part)
                 if self._prepare is not None:
                     batch = replace(batch, targets=self._prepare(batch))
                 self._queue.put(batch)

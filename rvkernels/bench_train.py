@@ -81,6 +81,9 @@ def synthetic(run: Run, batch: int, number: int) -> Batch:
     labels = philox.bits(SEED, 0, number, _OP_LABELS, count, kernel=kernel) % np.uint32(classes)
     if run.graph.task == "classification":
         truth["labels"] = labels.astype(np.int32)
+        if run.settings["mix"]:
+            truth["others"] = np.roll(truth["labels"], -1)
+            truth["shares"] = np.full(batch, 0.75, np.float32)
     elif run.graph.task == "segmentation":
         truth["labels"] = labels.astype(np.uint8).reshape(batch, rows, cols)
     else:

@@ -49,6 +49,7 @@ from rvkernels.ema import Average
 from rvkernels.ema import check_settings as check_ema
 from rvkernels.files import atomic, remove
 from rvkernels.frameworks import Framework, check_accumulate, check_arithmetic, complete_loss, complete_optimizer
+from rvkernels.mix import check_settings as check_mix
 from rvkernels.models import Graph, OwnModel
 from rvkernels.ops import check_kernel
 from rvkernels.ops.augment import check_settings as check_augment
@@ -89,6 +90,7 @@ def complete_settings(
     schedule: Mapping[str, object] | None = None,
     loss: Mapping[str, object] | None = None,
     augment: Mapping[str, object] | None = None,
+    mix: Mapping[str, object] | None = None,
     ema: Mapping[str, object] | None = None,
     early_stopping: Mapping[str, object] | None = None,
     metric: str | None = None,
@@ -110,6 +112,7 @@ def complete_settings(
     loss                see rvkernels/frameworks/__init__.py; the task's. class_weights "balanced": of the training
                         split's labels, see `balanced_weights`
     augment             see rvkernels/ops/augment.py; none
+    mix                 see rvkernels/mix.py: mixup and cutmix, of classification by cross-entropy; none
     ema                 see rvkernels/ema.py: validate, keep and predict with a moving average of the weights; none
     early_stopping      {"patience": n}: stop when the metric has not grown for n epochs; never
     metric              what chooses the best epoch; the task's PRIMARY
@@ -145,6 +148,7 @@ def complete_settings(
         "schedule": schedule,
         "loss": None if loss is None else dict(loss),
         "augment": augment,
+        "mix": check_mix(mix, "train: mix"),
         "ema": check_ema(ema, "train: ema"),
         "early_stopping": None if early_stopping is None else dict(early_stopping),
         "metric": metric,
@@ -168,7 +172,12 @@ def for_task(settings: Mapping[str, object], task: str) -> dict[str, object]:
     check_augment(settings["augment"], where="train: augment")
     module = registry.load("tasks", task)
     registry.check_parameters(module.targets, settings["assign"], "train: assign")
-    check_accumulate(settings["accumulate"], (settings["loss"] or module.LOSS).get("name"), "train: ")
+    loss = settings["loss"] or module.LOSS
+    check_accumulate(settings["accumulate"], loss.get("name"), "train: ")
+    if "soft" in loss:
+        raise ValueError("train: loss: soft follows from train: mix; leave it out")
+    if settings["mix"] and (task, loss.get("name")) != ("classification", "cross_entropy"):
+        raise ValueError(f"train: mix is for classification by cross_entropy, not for {task} by {loss.get('name')}")
     if settings["hard_negatives"] is not None and not hasattr(module, "false_alarms"):
         raise ValueError(f"train: hard_negatives is for detection, not for {task}")
     metric = settings["metric"] = settings["metric"] or module.PRIMARY
@@ -339,6 +348,8 @@ class Run:
         if loss.get("class_weights") == "balanced":
             counts = self.chips.class_counts(self.train_rows, self.graph.classes)
             loss["class_weights"] = balanced_weights(counts)
+        if self.settings["mix"]:
+            loss["soft"] = True
         self.settings["loss"] = complete_loss(loss, self.graph)
         for split, rows in (("train", self.train_rows), ("val", self.val_rows)):
             if not self.chips.class_counts(rows, self.graph.classes).any():
@@ -433,6 +444,7 @@ class Run:
             part=(self.team.rank, self.team.count),
             micro=self.settings["accumulate"],
             settings=self.settings["augment"],
+            mix=self.settings["mix"],
             prepare=functools.partial(self.task.targets, self.graph, **self.settings["assign"]),
             **shared,
         )

@@ -23,7 +23,9 @@ loss      {"name": "cross_entropy" | "dice" | "cross_entropy_dice" | "focal" | "
           cross_entropy, focal and dice take classification targets (n,) int32 or segmentation targets (n, rows, cols)
           int32. Targets equal to `ignore` count for nothing: the mean is over the others (0 when there are none).
           cross_entropy: label_smoothing e (target (1 - e) one-hot + e / classes), class_weights w per class
-              (mean = sum(w[y] loss) / sum(w[y]) as in PyTorch; smoothing as PyTorch's with weights)
+              (mean = sum(w[y] loss) / sum(w[y]) as in PyTorch; smoothing as PyTorch's with weights). soft, which
+              training with mixed chips sets: classification targets are (n, classes) float32 t, shares of classes that
+              add up to 1, in the place of one-hot ones, and sum(w t) in the place of sum(w[y])
           focal: multi-class, gamma; -(1 - p_y)^gamma log p_y, mean over targets
           dice: 1 - mean over classes of (2 sum p t + 1) / (sum p + sum t + 1), sums over all targets of the batch
           cross_entropy_dice: their sum
@@ -220,8 +222,11 @@ def complete_loss(loss: Mapping[str, object], graph: Graph) -> dict[str, object]
     Raises ValueError for an unknown name or setting, a value out of range, a loss that does not fit the graph's task,
     class weights that are not one per class, and an ignore label that is a class.
     """
-    full = _complete("loss", loss, LOSSES)
+    full = _complete("loss", {key: value for key, value in loss.items() if key != "soft"}, LOSSES)
     name = full["name"]
+    full["soft"] = loss.get("soft", False)
+    if full["soft"] and (graph.task, name) != ("classification", "cross_entropy"):
+        raise ValueError(f"loss {name!r}: soft targets are for classification by cross_entropy, not for {graph.task}")
     if (name == "detection") != (graph.task == "detection"):
         raise ValueError(f"loss {name!r} does not fit the task {graph.task}; the loss of detection is 'detection'")
     if name == "detection" and full["box"] not in BOX_LOSSES:
@@ -232,6 +237,11 @@ def complete_loss(loss: Mapping[str, object], graph: Graph) -> dict[str, object]
         raise ValueError(
             f"loss {name!r}: ignore is {full['ignore']!r}; it must be an integer that is none of the classes 0 to "
             f"{graph.classes - 1}"
+        )
+    if isinstance(full.get("class_weights"), str):
+        raise ValueError(
+            f"loss {name!r}: class_weights is {full['class_weights']!r}; expected a number for each class, or, in a "
+            f"study, balanced"
         )
     if full.get("class_weights") is not None:
         weights = np.asarray(full["class_weights"], dtype=np.float64)
@@ -259,6 +269,8 @@ def divisor(loss: Mapping[str, object], targets: tuple[np.ndarray, ...]) -> floa
     """What the loss (settings complete; not dice) is divided by for these targets: 0 where there are none."""
     if loss["name"] == "detection":
         return float(np.count_nonzero(targets[0] >= 0))
+    if loss["soft"]:
+        return float((targets[0] * np.array(loss["class_weights"] or 1.0)).sum())
     kept = targets[0][targets[0] != loss["ignore"]]
     of_class = loss.get("class_weights")
     return float(kept.size if of_class is None else np.bincount(kept, minlength=len(of_class)) @ np.array(of_class))
@@ -365,6 +377,9 @@ def check_targets(
 ) -> None:
     """Raise ValueError unless `targets` have the shapes, dtypes and values that the loss takes for these images."""
     n, rows, cols, _ = images.shape
+    if loss["soft"]:
+        _check_shares(targets, (n, graph.classes))
+        return
     expected: list[tuple[tuple[int, ...], type]] = [((n,), np.int32)]
     ignore = loss.get("ignore")
     lowest = 0
@@ -388,3 +403,13 @@ def check_targets(
             f"targets hold the class {targets[0][wrong][0]}; classes are 0 to {graph.classes - 1}"
             + (f" and {ignore} to ignore" if ignore is not None else ", -1 background and -2 ignore")
         )
+
+
+def _check_shares(targets: tuple[np.ndarray, ...], shape: tuple[int, int]) -> None:
+    """Raise ValueError unless `targets` are one array of `shape` (n, classes) whose rows are shares of 1."""
+    found = [f"{target.shape} {target.dtype}" for target in targets]
+    if found != [f"{shape} float32"]:
+        raise ValueError(f"soft targets are {', '.join(found)}; expected one array, {shape} float32")
+    wrong = np.flatnonzero(~(np.abs(targets[0].sum(axis=1) - 1) <= 1e-4) | (targets[0] < 0).any(axis=1))
+    if len(wrong):
+        raise ValueError(f"soft targets of image {wrong[0]} are {targets[0][wrong[0]].tolist()}; expected shares of 1")

@@ -573,7 +573,7 @@ def _add_classes(net: core.Net, logits: Blob, classes: int, loss: dict[str, obje
 
 
 def _add_cross_entropy(net: core.Net, rows: Blob, loss: dict[str, object]) -> tuple[Blob, Blob]:
-    if loss["label_smoothing"]:
+    if loss["label_smoothing"] or loss["soft"]:
         p, mean = net.SoftmaxWithLoss([rows, "target", "weight"], 2, label_prob=1)
         each = net.CrossEntropy([p, "target"])
     else:
@@ -591,6 +591,10 @@ def _add_sum(net: core.Net, each: Blob, weight: Blob) -> Blob:
 def _prepare_cross_entropy(targets: tuple[np.ndarray, ...], classes: int, loss: dict[str, object]) -> Arrays:
     """Rows of the loss are weighted means over the classes, of target_k = w_k t_k / weight with weight = sum w_k t_k;
     their sum is divided by the mass, the sum of w[y]."""
+    if loss["soft"]:
+        of_class = np.ones(classes) if loss["class_weights"] is None else np.array(loss["class_weights"])
+        target, total = _smoothed(targets[0].astype(np.float64), of_class, loss)
+        return _feeds(target, _float32(total)[None], float((targets[0] @ of_class).sum()))
     labels = targets[0].reshape(-1)
     keep = labels != loss["ignore"]
     target = np.where(keep, labels, 0)
@@ -603,17 +607,28 @@ def _prepare_cross_entropy(targets: tuple[np.ndarray, ...], classes: int, loss: 
         mass = float(np.bincount(target[keep], minlength=classes) @ of_class)
     if loss["label_smoothing"]:
         of_class = np.ones(classes) if loss["class_weights"] is None else of_class
-        soft = (1 - loss["label_smoothing"]) * np.eye(classes) + loss["label_smoothing"] / classes
-        soft *= of_class  # one row per class of the target
-        total = soft.sum(axis=1)
-        soft = np.where(total[:, None] > 0, soft / np.where(total, total, 1)[:, None], 1 / classes)
+        soft, total = _smoothed(np.eye(classes), of_class, loss)  # one row per class of the target
         weight = (total[target] * keep).astype(np.float32)
-        target = soft.astype(np.float32)[target]
+        target = soft[target]
+    return _feeds(target, weight.reshape(-1, targets[0].shape[-1]), mass)
+
+
+def _smoothed(truth: np.ndarray, of_class: np.ndarray, loss: dict[str, object]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (k, classes) float32 that add up to 1, and what each was multiplied by for it, of true shares `truth`."""
+    classes = len(of_class)
+    soft = ((1 - loss["label_smoothing"]) * truth + loss["label_smoothing"] / classes) * of_class
+    total = soft.sum(axis=1)
+    rows = np.where(total[:, None] > 0, soft / np.where(total, total, 1)[:, None], 1 / classes)
+    return _float32(rows), total
+
+
+def _feeds(target: np.ndarray, weight: np.ndarray, mass: float) -> Arrays:
+    """What the operators of cross-entropy read; `weight` (rows, cols) of each target."""
     # SoftmaxWithLoss divides by the sum of weights added one by one in float32, as cumsum adds them.
-    added = float(np.cumsum(weight, dtype=np.float32)[-1])
+    added = float(np.cumsum(weight.reshape(-1), dtype=np.float32)[-1])
     return {
         "target": target,
-        "weight": weight.reshape(-1, targets[0].shape[-1]),
+        "weight": weight,
         "mean_factor": _scalar(added / mass if mass else 0),
         "sum_factor": _scalar(1 / mass if mass else 0),
     }

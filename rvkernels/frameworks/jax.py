@@ -497,11 +497,15 @@ def _max_pool(layer: MaxPool, x: jax.Array) -> jax.Array:
 
 
 def _classes(logits: jax.Array, targets: jax.Array, loss: dict[str, Any]) -> jax.Array:
-    """The losses of classification and segmentation: logits (..., classes), targets (...)."""
+    """The losses of classification and segmentation: logits (..., classes), targets (...) or soft ones (n, classes)."""
     classes = logits.shape[-1]
-    logits, targets = logits.reshape(-1, classes), targets.reshape(-1, 1)
-    keep = (targets != loss["ignore"]).astype(logits.dtype)
-    truth = (targets == jnp.arange(classes)).astype(logits.dtype)  # zeros where targets are to ignore
+    logits = logits.reshape(-1, classes)
+    if loss["soft"]:
+        keep, truth = jnp.ones((1, 1), logits.dtype), targets
+    else:
+        targets = targets.reshape(-1, 1)
+        keep = (targets != loss["ignore"]).astype(logits.dtype)
+        truth = (targets == jnp.arange(classes)).astype(logits.dtype)  # zeros where targets are to ignore
     log_p = jax.nn.log_softmax(logits)
     total = jnp.zeros((), logits.dtype)
     if loss["name"] in ("cross_entropy", "cross_entropy_dice"):

@@ -375,6 +375,8 @@ def loss_and_gradient(
     """The loss (settings complete) and its gradient with respect to float64 logits."""
     if loss["name"] == "detection":
         return _detection(logits, targets[0], targets[1], loss)
+    if loss["soft"]:
+        return _cross_entropy(logits, targets[0].astype(np.float64), loss)
     classes = logits.shape[-1]
     flat, labels = logits.reshape(-1, classes), targets[0].reshape(-1)
     keep = labels != loss["ignore"]
@@ -386,8 +388,9 @@ def loss_and_gradient(
     }[loss["name"]]
     gradient = np.zeros_like(flat)
     total = 0.0
+    truth = np.eye(classes)[labels[keep]]
     for term in terms:
-        value, part = term(flat[keep], labels[keep], loss)
+        value, part = term(flat[keep], truth, loss)
         total += value
         gradient[keep] += part
     return total, gradient.reshape(logits.shape)
@@ -398,12 +401,12 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray, loss: dict[str, object]) -> tuple[float, np.ndarray]:
+def _cross_entropy(logits: np.ndarray, truth: np.ndarray, loss: dict[str, object]) -> tuple[float, np.ndarray]:
     classes = logits.shape[1]
     smoothing = loss["label_smoothing"]
     weights = np.ones(classes) if loss["class_weights"] is None else np.array(loss["class_weights"])
-    target = ((1 - smoothing) * np.eye(classes)[labels] + smoothing / classes) * weights
-    mass = weights[labels].sum()
+    target = ((1 - smoothing) * truth + smoothing / classes) * weights
+    mass = (truth @ weights).sum()
     if mass == 0:
         return 0.0, np.zeros_like(logits)
     log_p = _log_softmax(logits)
@@ -411,23 +414,21 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray, loss: dict[str, objec
     return float(-(target * log_p).sum() / mass), gradient / mass
 
 
-def _focal(logits: np.ndarray, labels: np.ndarray, loss: dict[str, object]) -> tuple[float, np.ndarray]:
-    if not len(labels):
+def _focal(logits: np.ndarray, truth: np.ndarray, loss: dict[str, object]) -> tuple[float, np.ndarray]:
+    if not len(truth):
         return 0.0, np.zeros_like(logits)
     gamma = loss["gamma"]
-    truth = np.eye(logits.shape[1])[labels]
     log_p = _log_softmax(logits)
-    log_q = log_p[np.arange(len(labels)), labels][:, None]  # of the true class
+    log_q = log_p[truth == 1][:, None]  # of the true class
     q = np.exp(log_q)
     # d loss / d log q, then d log q / d logits = truth - p
     slope = gamma * (1 - q) ** (gamma - 1) * q * log_q - (1 - q) ** gamma
     value = -((1 - q) ** gamma) * log_q
-    return float(value.mean()), slope * (truth - np.exp(log_p)) / len(labels)
+    return float(value.mean()), slope * (truth - np.exp(log_p)) / len(truth)
 
 
-def _dice(logits: np.ndarray, labels: np.ndarray, loss: dict[str, object]) -> tuple[float, np.ndarray]:
+def _dice(logits: np.ndarray, truth: np.ndarray, loss: dict[str, object]) -> tuple[float, np.ndarray]:
     classes = logits.shape[1]
-    truth = np.eye(classes)[labels]
     p = np.exp(_log_softmax(logits))
     above = 2 * (p * truth).sum(axis=0) + 1
     below = p.sum(axis=0) + truth.sum(axis=0) + 1

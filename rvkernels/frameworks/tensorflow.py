@@ -615,15 +615,19 @@ def _batch_norm_of_all(
 def _classes(
     logits: tf.Tensor, targets: tf.Tensor, loss: dict[str, object], summed: Summed | None, workers: int
 ) -> tf.Tensor:
-    """The losses of classification and segmentation: logits (..., classes), targets (...).
+    """The losses of classification and segmentation: logits (..., classes), targets (...), or soft ones (n, classes).
 
     One worker's part: with `summed`, the sum over all `workers`, the parts add up to the loss of the whole batch.
     """
     summed = summed or tf.identity
     classes = logits.shape[-1]
-    logits, targets = tf.reshape(logits, [-1, classes]), tf.reshape(targets, [-1])
-    keep = tf.cast(targets != loss["ignore"], tf.float32)[:, None]
-    truth = tf.one_hot(targets, classes)  # zeros for the label to ignore, as it is no class
+    logits = tf.reshape(logits, [-1, classes])
+    if loss["soft"]:
+        keep, truth = tf.ones([1, 1]), targets
+    else:
+        targets = tf.reshape(targets, [-1])
+        keep = tf.cast(targets != loss["ignore"], tf.float32)[:, None]
+        truth = tf.one_hot(targets, classes)  # zeros for the label to ignore, as it is no class
     log_p = tf.nn.log_softmax(logits)
     name = loss["name"]
     total = tf.zeros([])

@@ -584,10 +584,12 @@ def _classes(
     summed: Callable[[torch.Tensor], torch.Tensor],
     workers: int,
 ) -> torch.Tensor:
-    """The losses of classification and segmentation: logits (..., classes), targets (...).
+    """The losses of classification and segmentation: logits (..., classes), targets (...), or soft ones (n, classes).
 
     One worker's part: with `summed`, the sum over all `workers`, the parts add up to the loss of the whole batch.
     """
+    if loss["soft"]:
+        return _soft_cross_entropy(logits, targets, loss, weights, summed)
     classes = logits.shape[-1]
     logits = logits.reshape(-1, classes)
     targets = targets.reshape(-1).long()
@@ -624,6 +626,20 @@ def _cross_entropy(
     if weights is None:
         return total / summed(keep.sum()).clamp(min=1)
     mass = summed((weights[targets.where(keep, 0)] * keep).sum())
+    return total / mass.where(mass > 0, 1.0)
+
+
+def _soft_cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    loss: dict[str, object],
+    weights: torch.Tensor | None,
+    summed: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    total = functional.cross_entropy(
+        logits, targets, weight=weights, label_smoothing=loss["label_smoothing"], reduction="sum"
+    )
+    mass = summed((targets if weights is None else targets * weights).sum())
     return total / mass.where(mass > 0, 1.0)
 
 

@@ -17,8 +17,14 @@ LOSS = {"name": "cross_entropy"}
 
 
 def targets(graph: Graph, batch: Batch) -> tuple[np.ndarray]:
-    """Class ids, (n,) int32."""
-    return (batch.labels.astype(np.int32, copy=False),)
+    """Class ids, (n,) int32; of mixed chips shares of classes, (n, classes) float32."""
+    if batch.shares is None:
+        return (batch.labels.astype(np.int32, copy=False),)
+    found = np.zeros((len(batch.labels), graph.classes), np.float32)
+    each = np.arange(len(found))
+    found[each, batch.labels] = batch.shares
+    found[each, batch.others] += 1 - batch.shares
+    return (found,)
 
 
 def probabilities(outputs: np.ndarray) -> np.ndarray:

@@ -257,6 +257,51 @@ def test_loss_and_gradients(framework, case, loss):
     assert not model.state()
 
 
+SOFT = {"soft": {"name": "cross_entropy", "soft": True}, "weighted": {**WEIGHTED, "soft": True}}
+
+
+def shares_of(labels: np.ndarray) -> np.ndarray:
+    """Soft targets: two classes of each image."""
+    own = np.linspace(1, 0.4, len(labels), dtype=np.float32)[:, None]
+    one_hot = np.eye(CLASSES, dtype=np.float32)
+    return own * one_hot[labels % CLASSES] + (1 - own) * one_hot[(labels + 1) % CLASSES]
+
+
+@pytest.mark.parametrize("loss", SOFT)
+def test_soft_targets(framework, loss):
+    images, (labels,) = batch("cnn")
+    targets = (shares_of(labels),)
+    judge = reference.Framework(graph_of("cnn"), start("cnn"), SOFT[loss], OPTIMIZERS["momentum"])
+    model = framework(graph_of("cnn"), start("cnn"), SOFT[loss], OPTIMIZERS["momentum"])
+    expected, gradients = judge.gradients(images, targets)
+    value, found = model.gradients(as_layout(framework, images), targets)
+    assert value == pytest.approx(expected, rel=1e-4)
+    assert_close(found, gradients, 1e-3)
+    for rate in RATES[:3]:
+        done = model.step(as_layout(framework, images), targets, rate)
+        assert done == pytest.approx(judge.step(images, targets, rate), rel=1e-3)
+    assert_close(model.weights(), judge.weights(), 1e-3)
+    parts = framework(graph_of("cnn"), start("cnn"), SOFT[loss], {"name": "sgd"}, accumulate=2)
+    judge = reference.Framework(graph_of("cnn"), start("cnn"), SOFT[loss], {"name": "sgd"}, accumulate=2)
+    expected, gradients = judge.gradients(images, targets)
+    value, found = parts.gradients(as_layout(framework, images), targets)
+    assert value == pytest.approx(expected, rel=1e-4)
+    assert_close(found, gradients, 1e-3)
+
+
+@pytest.mark.parametrize("loss", SOFT)
+def test_soft_targets_of_one_class_are_its_label(any_framework, loss):
+    images, (labels,) = batch("cnn")
+    labels = labels % CLASSES
+    hard = {key: value for key, value in SOFT[loss].items() if key != "soft"}
+    arguments = (as_layout(any_framework, images),)
+    one = any_framework(graph_of("cnn"), start("cnn"), hard, {"name": "sgd"}).gradients(*arguments, (labels,))
+    one_hot = (np.eye(CLASSES, dtype=np.float32)[labels],)
+    other = any_framework(graph_of("cnn"), start("cnn"), SOFT[loss], {"name": "sgd"}).gradients(*arguments, one_hot)
+    assert other[0] == pytest.approx(one[0], rel=1e-5)
+    assert_close(other[1], one[1], 1e-4)
+
+
 @pytest.mark.parametrize("case", ["resnet18", "unet"])
 def test_flat_ground_has_one_maximum(framework, case):
     """Windows of equal pixels, such as nodata makes: max pooling gives the gradient to one of them, not to each."""
@@ -607,6 +652,11 @@ def test_gradients_of_a_strided_convolution_of_few_channels(any_framework, bands
         ({"loss": {"name": "detection"}}, "loss 'detection' does not fit the task classification"),
         ({"loss": {"name": "cross_entropy", "ignore": 2}}, "ignore is 2; .* none of the classes 0 to 3"),
         ({"loss": {"name": "cross_entropy", "class_weights": [1, 2]}}, "for each of the 4 classes"),
+        (
+            {"loss": {"name": "cross_entropy", "class_weights": "balance"}},
+            "class_weights is 'balance'; expected a number",
+        ),
+        ({"loss": {"name": "focal", "soft": True}}, "soft targets are for classification by cross_entropy"),
         ({"optimizer": {"name": "adam"}}, "unknown optimizer 'adam'.*Did you mean 'adamw'"),
         ({"optimizer": {"name": "sgd", "momentum": 1.5}}, "momentum is 1.5"),
         ({"optimizer": {"name": "sgd", "nesterov": 1}}, "nesterov is 1; it must be true or false"),
@@ -658,6 +708,11 @@ def test_wrong_arrays_are_the_same_error_everywhere(any_framework):
         model.step(images, (labels + 2,), 0.1)
     with pytest.raises(ValueError, match="classification takes 1 target arrays; got 2"):
         model.step(images, (labels, labels), 0.1)
+    soft = any_framework(graph_of("cnn"), start("cnn"), SOFT["soft"], {"name": "adamw"})
+    with pytest.raises(ValueError, match=r"soft targets are \(4,\) int32; expected one array, \(4, 4\) float32"):
+        soft.step(images, (labels,), 0.1)
+    with pytest.raises(ValueError, match=r"soft targets of image 2 are \[0.5, .*; expected shares of 1"):
+        soft.step(images, (np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0.5, 0, 0, 0], [0, 1, 0, 0]], np.float32),), 0.1)
     with pytest.raises(ValueError, match="'t', the number of steps taken, is missing"):
         model.load(start("cnn"), {"m/head.bias": np.zeros(4)})
     with pytest.raises(ValueError, match=r"'m/block1\.conv1\.weight' is missing"):
@@ -714,6 +769,16 @@ def test_reference_losses_by_hand():
     dice = 1 - ((2 * 0.5 + 1) / (0.75 + 1 + 1) + (2 * 0.75 + 1) / (1.25 + 1 + 1)) / 2
     assert loss(name="dice") == pytest.approx(dice)
     assert loss(name="cross_entropy_dice") == pytest.approx(dice - (three + half) / 2)
+
+
+def test_reference_soft_targets_by_hand():
+    """p = (1/4, 3/4), of which 0.4 and 0.6 are true, of weight 3 and 1."""
+    graph = Graph("classification", (), "image", 2, 2)
+    full = complete_loss({"name": "cross_entropy", "soft": True, "class_weights": [3, 1]}, graph)
+    logits, shares = np.array([[0, np.log(3)]]), np.array([[0.4, 0.6]], np.float32)
+    value, gradient = reference.loss_and_gradient(logits, (shares,), full)
+    assert value == pytest.approx(-(1.2 * np.log(0.25) + 0.6 * np.log(0.75)) / 1.8)
+    assert gradient == pytest.approx(np.array([[1.8 / 4 - 1.2, 1.8 * 3 / 4 - 0.6]]) / 1.8)
 
 
 def test_reference_detection_loss_by_hand():

@@ -26,6 +26,7 @@ SGD = {"name": "sgd", "weight_decay": 0.01, "clip": 0.3}
 # task and loss; batches of eight chips, so that four workers have two each.
 CASES = {
     "cross_entropy": ("cnn", {"width": 4, "blocks": 2}, (12, 12), {"name": "cross_entropy"}),
+    "shares": ("cnn", {"width": 4, "blocks": 2}, (12, 12), {"name": "cross_entropy", "soft": True, **WEIGHTED}),
     "pixels": ("unet", {"depth": 1, "width": 4}, (12, 16), {"name": "cross_entropy"}),
     "weighted_dice": ("unet", {"depth": 1, "width": 4}, (12, 16), {"name": "cross_entropy_dice", **WEIGHTED}),
     "dice": ("unet", {"depth": 1, "width": 4}, (12, 16), {"name": "dice"}),
@@ -74,7 +75,11 @@ def batch(case, step):
     images = random.standard_normal((BATCH, rows, cols, BANDS)).astype(np.float32)
     images += np.linspace(-1, 1, BATCH, dtype=np.float32)[:, None, None, None]  # statistics differ from slice to slice
     if graph.task == "classification":
-        return images, (random.integers(0, CLASSES, BATCH).astype(np.int32),)
+        labels = random.integers(0, CLASSES, BATCH).astype(np.int32)
+        if CASES[case][3].get("soft"):
+            one_hot = np.eye(CLASSES, dtype=np.float32)[labels]
+            return images, (np.float32(0.7) * one_hot + np.float32(0.3) * np.roll(one_hot, 1, axis=0),)
+        return images, (labels,)
     if graph.task == "segmentation":
         labels = np.clip(images[..., 0] + 1.5, 0, CLASSES - 1).astype(np.int32)
         labels[:3][random.uniform(size=labels[:3].shape) < 0.95] = 255
