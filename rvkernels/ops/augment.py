@@ -5,6 +5,8 @@ Settings (all optional; `check_settings` knows the ranges). Every amount is draw
     flip: true            top-bottom and left-right, each for every second chip
     turn: true            0 to 3 quarter turns; only half turns when the output is not square
     crop: true            output window anywhere in a larger chip; otherwise in its middle
+    resized_crop: [0.3, 1]    a window of this share of the chip's area, anywhere in it, stretched to the output; its
+                          sides are in proportions of 3:4 to 4:3 of the chip's, log-even (Szegedy et al. 2015)
     scale: [0.8, 1.25]    zoom factor (log-even); above 1 makes objects larger
     rotate: 15            degrees either way
     shift: 0.1            of the output's sides, either way; whole pixels when neither scale nor rotate is set
@@ -78,6 +80,7 @@ OPS = {
     "noise_pixels": 14,
     "cutout": 15,
     "channel_drop": 16,
+    "resized_crop": 17,
 }
 
 _SWITCHES = ("flip", "turn", "crop")
@@ -95,6 +98,8 @@ _RANGES = {
     "channel_drop": (0, 1),
 }
 _SCALE_RANGE = (0.1, 10.0)
+_AREA_RANGE = (0.01, 1.0)
+_PROPORTION = 4 / 3  # of the sides of a resized crop, at most, either way
 _COUNT_RANGE = (0, 64)
 _PEAKS = {"uint8": 255.0, "uint16": 65535.0, "int16": 32767.0}
 _ONE = 2.0**32  # fixed-point coordinates: units in a pixel
@@ -234,7 +239,7 @@ def check_settings(settings: Mapping | None, *, dtype: str | None = None, where:
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"{where}: expected a mapping of augmentations, got {settings!r}")
-    known = [*_SWITCHES, "scale", *_RANGES, "cutout", "peak"]
+    known = [*_SWITCHES, "resized_crop", "scale", *_RANGES, "cutout", "peak"]
     found: dict = {}
     for key, value in (settings or {}).items():
         name = f"{where}.{key}"
@@ -243,10 +248,11 @@ def check_settings(settings: Mapping | None, *, dtype: str | None = None, where:
         if key in _SWITCHES:
             if not isinstance(value, (bool, np.bool_)):
                 raise ValueError(f"{name}: expected true or false, got {value!r}")
-        elif key == "scale":
+        elif key in ("scale", "resized_crop"):
+            what, limits = ("zoom factor", _SCALE_RANGE) if key == "scale" else ("share of the area", _AREA_RANGE)
             if isinstance(value, str) or np.shape(value) != (2,) or not value[0] <= value[1]:
-                raise ValueError(f"{name}: expected [least, greatest] zoom factor, got {value!r}")
-            value = tuple(_number(name, v, *_SCALE_RANGE) for v in value)
+                raise ValueError(f"{name}: expected [least, greatest] {what}, got {value!r}")
+            value = tuple(_number(name, v, *limits) for v in value)
             value = None if value == (1.0, 1.0) else value
         elif key == "cutout":
             value = _check_cutout(name, value)
@@ -389,6 +395,8 @@ class Numbers:
 def _counts(settings: Mapping, bands: int) -> dict[str, int]:
     """How many numbers each step draws for a chip."""
     counts = {name: 2 if name in ("flip", "crop", "shift") else 1 for name in OPS if name in settings}
+    if "resized_crop" in settings:
+        counts["resized_crop"] = 4
     if "cutout" in settings:
         counts["cutout"] = 2 * settings["cutout"]["count"]
     if "channel_drop" in settings:
@@ -422,12 +430,26 @@ def draw_moves(numbers: Numbers, settings: Mapping, chip: tuple[int, int], size:
         room = np.maximum([c - s + 1 for c, s in zip(chip, size)], 1)
         corner = np.where(room > 1, np.floor(numbers.uniform("crop") * room), corner)
     middle = np.array(size) / 2
+    centre = corner + middle
+    if "resized_crop" in settings:
+        # The window is the whole of the output, whatever was turned: the last step on the way to the source.
+        window, centre = _draw_windows(numbers, settings["resized_crop"], chip)
+        matrix = (window / size)[:, :, None] * matrix
     origin = np.empty((n, 2))
     origin[:] = middle
     if "shift" in settings:
         shift = numbers.around("shift", settings["shift"]) * size
         origin = origin + (shift if "scale" in settings or "rotate" in settings else np.rint(shift))
-    return Moves(matrix, origin, corner + middle)
+    return Moves(matrix, origin, centre)
+
+
+def _draw_windows(numbers: Numbers, area: tuple[float, float], chip: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Sides and middle, float64 (n, 2) each, of a window in every chip (rows, cols), for the resized crop."""
+    draws = numbers.uniform("resized_crop")
+    share = area[0] + (area[1] - area[0]) * draws[:, :1]
+    tall = np.sqrt(_PROPORTION ** (2 * draws[:, 1:2] - 1))
+    sides = np.minimum(np.sqrt(share) * np.concatenate([tall, 1 / tall], axis=1), 1) * chip
+    return sides, sides / 2 + draws[:, 2:] * (np.array(chip) - sides)
 
 
 def draw_pixels(
@@ -625,6 +647,7 @@ op = augment
 EVERYTHING = {
     "flip": True,
     "turn": True,
+    "resized_crop": [0.3, 1.0],
     "scale": [0.7, 1.4],
     "rotate": 30,
     "shift": 0.2,

@@ -159,7 +159,7 @@ def test_boxes_and_labels_move_with_the_pixels(seed, rows, cols, whole, data):
     labels[0, top:bottom, left:right] = 3
     wanted = {"flip": True, "turn": True, "shift": 0.3}
     if not whole:
-        wanted.update(scale=[0.7, 1.4], rotate=180)
+        wanted.update(data.draw(st.sampled_from([{"scale": [0.7, 1.4], "rotate": 180}, {"resized_crop": [0.5, 1]}])))
     batch = plain(
         images,
         seed=seed,
@@ -259,6 +259,31 @@ def test_size_cuts_the_middle_and_crop_any_window():
     around = plain(images, size=(12, 14), fill=5.0).images
     np.testing.assert_array_equal(around[:, 1:11, 2:12], images)
     assert (around[:, 0] == 5).all()
+
+
+@pytest.mark.parametrize("more", [{}, {"flip": True, "turn": True}])
+def test_resized_crop_stretches_windows_of_the_areas_asked_for(more):
+    """Pixels hold their own place, so that an output tells which window of the chip it is."""
+    rows, cols = 32, 40
+    places = np.stack(np.meshgrid(np.arange(rows) + 0.5, np.arange(cols) + 0.5, indexing="ij"), axis=2)
+    images = np.repeat(places[None].astype(np.float32), 200, axis=0)
+    found = plain(images, settings={"resized_crop": [0.3, 0.6], **more}).images.astype(np.float64)
+    limits = []
+    for axis, length in ((0, rows), (1, cols)):
+        at = found[:, :, cols // 2, 0] if axis == 0 else found[:, rows // 2, :, 1]
+        step = (at[:, -6] - at[:, 5]) / (length - 11)  # the outermost pixels of a chip hold half a pixel more
+        first, last = (at[:, 5] - 5.5 * step) / length, (at[:, -6] + 5.5 * step) / length
+        limits.append((np.minimum(first, last), np.maximum(first, last)))
+    (top, bottom), (left, right) = limits
+    assert min(top.min(), left.min()) > -1e-4
+    assert max(bottom.max(), right.max()) < 1 + 1e-4
+    assert min(top.min(), left.min()) < 0.02
+    assert max(bottom.max(), right.max()) > 0.98
+    area, proportion = (bottom - top) * (right - left), (bottom - top) / (right - left)
+    assert 0.3 - 1e-4 < area.min() < 0.32
+    assert 0.58 < area.max() < 0.6 + 1e-4
+    assert 3 / 4 - 1e-4 < proportion.min() < 0.77
+    assert 1.3 < proportion.max() < 4 / 3 + 1e-4
 
 
 def test_brightness_contrast_and_gamma_follow_their_formulas():
@@ -508,6 +533,8 @@ def test_epochs_and_seeds_differ_and_repeat():
         ({"scale": 1.2}, r"augment.scale: expected \[least, greatest\]"),
         ({"scale": [1.2, 0.8]}, r"augment.scale: expected \[least, greatest\]"),
         ({"scale": [0, 1]}, "augment.scale: expected 0.1 to 10"),
+        ({"resized_crop": 0.5}, r"augment.resized_crop: expected \[least, greatest\] share of the area"),
+        ({"resized_crop": [0.5, 2]}, "augment.resized_crop: expected 0.01 to 1"),
         ({"cutout": {"count": 2}}, "augment.cutout: expected"),
         ({"cutout": {"count": 1.5, "size": 0.1}}, "augment.cutout.count: expected a whole number"),
         ({"peak": float("inf")}, "augment.peak"),
@@ -520,7 +547,14 @@ def test_bad_settings_are_named(given, message):
 
 
 def test_settings_that_do_nothing_are_left_out():
-    off = {"flip": False, "rotate": 0, "scale": [1, 1], "cutout": {"count": 0, "size": 0.5}, "blur": 0.0}
+    off = {
+        "flip": False,
+        "rotate": 0,
+        "scale": [1, 1],
+        "resized_crop": [1, 1],
+        "cutout": {"count": 0, "size": 0.5},
+        "blur": 0.0,
+    }
     assert check_settings(off) == {}
     assert check_settings(None) == {}
     assert check_settings({**EVERYTHING, "peak": 1000}, dtype="float32").keys() == {*EVERYTHING, "peak"}
