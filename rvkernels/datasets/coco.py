@@ -52,7 +52,7 @@ def scenes(
         if path not in label_source.names:
             raise ValueError(f"{label_source.shown}: no annotations {path!r}; {suggest(path, _json(label_source))}")
         content = _Annotations(label_source.path(path))
-        base = images.format(split=part).strip("/")
+        base = (images if part is None else images.replace("{split}", part)).strip("/")
         for image in content.images:
             name = f"{base}/{image['file_name']}" if base else image["file_name"]
             if name not in there:
@@ -112,9 +112,13 @@ class _Annotations:
                 )
         self.images = content["images"]
         self.categories = {self._get(c, "id", f"categories[{i}]"): c for i, c in enumerate(content["categories"])}
-        known = {self._get(image, "id", f"images[{i}]") for i, image in enumerate(self.images)}
+        known = set()
         for i, image in enumerate(self.images):
             self._get(image, "file_name", f"images[{i}]")
+            number = self._get(image, "id", f"images[{i}]")
+            if number in known:
+                raise ValueError(f"{path}: images[{i}]: id {number!r} is there twice; give each image one of its own")
+            known.add(number)
         self._of: dict[object, list[tuple[str, dict]]] = defaultdict(list)
         for i, entry in enumerate(content["annotations"]):
             where = f"annotations[{i}] (id {entry.get('id')})"

@@ -128,6 +128,7 @@ def test_only_listed(workplace):
         (changed("images", "height", 21), "detection", r"image 10: is for 21 x 30 pixels, but .*a\.jpg is 20 x 30"),
         (changed("images", "file_name", "c.jpg"), "detection", r"image 10: no file 'images/c\.jpg'"),
         (changed("images", "file_name", "sub/b.jpg"), "detection", r"image 11: images/sub/b\.jpg is there twice"),
+        (changed("images", "id", 11), "detection", r"images\[1\]: id 11 is there twice"),
         (changed("categories", "id", None), "detection", r"categories\[0\]: id: expected a number or a text"),
         (with_harbor(), "detection", r"annotations\[0\] \(id 1\): class 'harbor' is not in the class list"),
         ({"images": []}, "detection", r"annotations: expected a list of objects"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -130,3 +131,64 @@ def test_missing_files(workplace):
 def test_layouts_that_cannot_be(workplace, layout, message):
     with pytest.raises(ValueError, match=message):
         run(workplace, **layout)
+
+
+def spacenet(workplace, images: tuple[int, ...], labels: tuple[int, ...], **layout):
+    """Tiles and buildings in one archive, paired by number, their names having other beginnings."""
+    image(workplace, "tile.tif")
+    data = (workplace.folder / "mine" / "tile.tif").read_bytes()
+    shapes(workplace, "buildings.geojson")
+    text = (workplace.folder / "mine" / "buildings.geojson").read_text()
+    members = {f"Train/RGB-PanSharpen/RGB-PanSharpen_AOI_2_img{i}.tif": data for i in images}
+    members.update({f"Train/geojson/buildings/buildings_AOI_2_img{i}.geojson": text for i in labels})
+    workplace.archive("tiles.zip", members)
+    path = workplace.describe(
+        tasks=["segmentation"],
+        form="geojson",
+        files=[{"name": "tiles.zip"}],
+        layout={
+            "archive": "tiles.zip",
+            "images": "Train/RGB-PanSharpen/*_img{number}.tif",
+            "labels": "Train/geojson/buildings/*_img{number}.geojson",
+            **layout,
+        },
+        classes=[{"name": "building", "aliases": [""]}],
+    )
+    return fetch(path, workplace.downloads, workplace.mirror, workplace.folder / "scenes.jsonl")
+
+
+def test_spacenet_tiles(workplace):
+    scenes = spacenet(workplace, (1, 2, 30), (30, 1, 2))
+    assert [s.id for s in scenes] == ["1", "2", "30"]
+    assert scenes[2].labels.endswith("buildings_AOI_2_img30.geojson")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        ((1, 2, 3), (1, 2), r"_img3\.tif has no label file by pattern .* \(1 of 3 images have none\)"),
+        ((1, 2), (1, 2, 1000), r"_img1000\.geojson has no image by pattern"),
+    ],
+)
+def test_half_a_spacenet_tile(workplace, caplog, images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        spacenet(workplace, images, labels)
+    with caplog.at_level("WARNING", "rvkernels"):
+        assert [s.id for s in spacenet(workplace, images, labels, skip_unpaired=True)] == ["1", "2"]
+    assert re.search(message + ".*; left out", caplog.text)
+
+
+def test_paths_may_be_files_of_the_description(workplace):
+    image(workplace, "tile.tif")
+    shapes(workplace, "labels.geojson", class_id=0)
+    for name in ("tile.tif", "labels.geojson"):
+        (workplace.folder / "mine" / name).rename(workplace.mirror / name)
+    path = workplace.describe(
+        tasks=["detection"],
+        form="geojson",
+        files=[{"name": "tile.tif"}, {"name": "labels.geojson"}],
+        layout={"scenes": [{"images": "tile.tif", "labels": "labels.geojson"}]},
+        classes=[{"name": "building"}],
+    )
+    (scene,) = fetch(path, workplace.downloads, workplace.mirror)
+    assert scene.labels == str(workplace.downloads / "tiny" / "labels.geojson")

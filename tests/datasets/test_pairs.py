@@ -22,12 +22,12 @@ def pictures(workplace) -> dict[str, bytes]:
     return members
 
 
-def run(workplace, members, **layout):
+def run(workplace, members, *, files=({"name": "tiny.zip"},), **layout):
     workplace.archive("tiny.zip", members)
     path = workplace.describe(
         tasks=["segmentation"],
         form="pairs",
-        files=[{"name": "tiny.zip"}],
+        files=list(files),
         layout={"archive": "tiny.zip", **PATTERNS, **layout},
         classes=[{"name": "Land", "color": "#000000"}],
     )
@@ -40,6 +40,18 @@ def test_scenes(workplace):
     assert [s.group for s in scenes] == ["Tile 1", "Tile 1", "Tile 2", "Tile 2"]
     assert scenes[0].labels.endswith("/tiny.zip/Data set/Tile 1/masks/part_1.png")
     assert (scenes[3].rows, scenes[3].cols, scenes[3].crs) == (12, 12, None)
+
+
+def test_labels_in_an_archive_of_their_own(workplace):
+    members = pictures(workplace)
+    workplace.archive("labels.zip", {n: data for n, data in members.items() if n.endswith(".png")})
+    images = {n: data for n, data in members.items() if n.endswith(".jpg")}
+    files = [{"name": "tiny.zip"}, {"name": "labels.zip"}]
+    scenes = run(workplace, images, files=files, label_archive="labels.zip")
+    assert len(scenes) == 4
+    assert scenes[0].labels.endswith("/labels.zip/Data set/Tile 1/masks/part_1.png")
+    with pytest.raises(ValueError, match=r"layout: no file 'label\.zip'; .*Did you mean 'labels\.zip'"):
+        run(workplace, images, files=files, label_archive="label.zip")
 
 
 @pytest.mark.parametrize(
