@@ -46,6 +46,7 @@ def fetch(
     settings = {**wanted["layout"], **(layout or {})}
     registry.check_parameters(form.scenes, settings, f"{description}: layout")
     folder = Path(downloads).resolve() / wanted["name"]
+    # For labels that the form writes anew: another folder when anything they depend on differs.
     wanted["made"] = str(folder / f"labels-{_digest([wanted['form'], task, settings, wanted['classes']])}")
     cache.check_by_hand([description], downloads, mirror)
     lock = checksums.lock_file(description)

@@ -26,7 +26,7 @@ Shape = tuple[int, dict]  # class id, GeoJSON geometry whose x is a column and y
 def converted(
     description: dict, scenes: Sequence[Scene], read: Callable[[Scene, Classes], list[Shape]], threads: int = 0
 ) -> list[Scene]:
-    """The scenes with their labels as GeoJSON files in description["made"].
+    """The scenes with their labels as GeoJSON files in description["made"], a folder that fetch names.
 
     read    gives the shapes of a scene; it is asked for scenes that have labels, others have no object
     """
