@@ -7,7 +7,7 @@
 # make test-tables    the small study on this machine, with --use-conda and through SLURM: all tables the same to the last digit
 # make test-slurm    the tests of the SLURM profile, on a SLURM of virtual nodes: root, and Debian's slurm-wlm and munge
 # make containers    what an image with all conda environments is built from, into build/containers; needs conda
-# make docs    write the tables of config/README.md and the graph of README.md anew
+# make docs    write the tables of config/README.md, the graph of README.md and the tables of results/published anew
 # make lint    what .ci/run checks besides the tests
 # make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60
 #

@@ -524,6 +524,38 @@ def data_table(results: Results) -> Table:
     )
 
 
+def leaks_table(results: Results, name: str) -> Table:
+    """Of each pair of splits, how many chips look like one of the other."""
+    found = results.experiments[name].leaks
+    alike, chips = found["duplicates"], sum(found["chips"].values())
+    rows = [
+        {
+            "split": words(pair["split"]),
+            "against": words(pair["against"]),
+            "of": number(pair["of"]),
+            "exact": number(pair["exact"]),
+            "near": number(pair["near"]),
+        }
+        for pair in alike["pairs"]
+    ]
+    return table(
+        f"Between splits: {name}",
+        f"No chips of two splits show the same ground: {found['georeferenced']} of {chips} were compared by place, "
+        "the others within their scene. Chips can look alike without it, such as open water, or be one picture under "
+        "two names: counted are those with the very pixels of a chip of the other split, and further ones whose 64-bit "
+        f"difference hash differs from one of its in at most {alike['bits']} bits, with a correlation of at least "
+        f"{alike['correlation']:g}.",
+        {
+            "split": ("chips of", ""),
+            "against": ("in", ""),
+            "of": ("chips", ""),
+            "exact": ("the same", "chips"),
+            "near": ("nearly the same", "chips"),
+        },
+        rows,
+    )
+
+
 def published_table(results: Results, name: str) -> Table | None:
     """Published results beside every model and framework of the study; None without any."""
     experiment = results.experiments[name]

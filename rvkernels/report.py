@@ -36,7 +36,7 @@ PAGE = Path(__file__).with_name("page")
 ORDER = (
     *("pareto", "quality", "cost", "equivalence", "divergence", "time", "steps"),
     *("maps", "curves", "per_class", "precision_recall", "confusion"),
-    *("per_scene", "failures", "balance", "chips", "kernels"),
+    *("per_scene", "failures", "balance", "chips", "duplicates", "kernels"),
 )
 # Sections of figures beside those of the experiments.
 SECTIONS = ("Results", "Frameworks", "Divergence", "Time", "Kernels")
@@ -162,6 +162,7 @@ def page_of(results: Results, made: list[Figure], folder: Path) -> str:
         divergence=findings.divergence_table(results) if several else None,
         times=findings.times_table(results),
         software=findings.software_table(results),
+        leaks={name: findings.leaks_table(results, name) for name in results.experiments},
         published={name: findings.published_table(results, name) for name in results.experiments},
         all_runs=findings.runs_table(results),
         data=findings.data_table(results),

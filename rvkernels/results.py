@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rvkernels import dataset
+from rvkernels import dataset, leaks
 from rvkernels.chips import Chips
 from rvkernels.files import read_json
 from rvkernels.runs import read_steps
@@ -49,6 +49,11 @@ class Experiment:
     @functools.cached_property
     def chips(self) -> Chips:
         return Chips.open(self.folder / "chips")
+
+    @functools.cached_property
+    def leaks(self) -> dict:
+        """What the splits have in common, as rvkernels.leaks wrote it."""
+        return read_json(self.folder / "chips" / leaks.FILE)
 
     @functools.cached_property
     def scenes(self) -> dict[str, Scene]:

@@ -366,6 +366,23 @@ _STUDY = {
 }
 
 
+_LEAKS = {
+    "chips": {"train": 30, "val": 10, "test": 20},
+    "georeferenced": 45,
+    "overlapping": 0,
+    "duplicates": {
+        "bits": 4,
+        "correlation": 0.95,
+        "pairs": [
+            {"split": "val", "against": "train", "of": 10, "exact": 0, "near": 0},
+            {"split": "test", "against": "train", "of": 20, "exact": 3, "near": 7},
+            {"split": "test", "against": "val", "of": 20, "exact": 0, "near": 0},
+        ],
+        "examples": [],
+    },
+}
+
+
 @pytest.fixture(scope="session")
 def make_study():
     """A function that makes a study below a folder, with its report; see _make_study."""
@@ -418,6 +435,7 @@ def _make_study(
     settings["experiments"] = {experiment: _STUDY["experiments"]["ground"]}
     compare(root / "runs", root / "tables", settings)
     datasets = {experiment: str(_DATASET)}
+    write_json(root / f"data/{experiment}/chips/leaks.json", _LEAKS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
         report(root, settings, datasets, root / "figures", root / "report.html")

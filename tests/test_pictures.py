@@ -31,9 +31,9 @@ HOUSES = [(4, 4, 20, 20), (30, 34, 46, 50), (48, 6, 62, 20)]
 PRIMARY = {"classification": "accuracy", "segmentation": "miou", "detection": "ap50"}
 MODELS = {"classification": ["cnn"], "segmentation": ["fcn", "unet"], "detection": ["detector"]}
 KINDS = {
-    "classification": "balance chips confusion failures maps per_class per_scene precision_recall",
-    "segmentation": "balance chips confusion failures maps per_class per_scene",
-    "detection": "balance chips failures maps per_class per_scene precision_recall",
+    "classification": "balance chips confusion duplicates failures maps per_class per_scene precision_recall",
+    "segmentation": "balance chips confusion duplicates failures maps per_class per_scene",
+    "detection": "balance chips duplicates failures maps per_class per_scene precision_recall",
 }
 
 
@@ -178,6 +178,17 @@ def test_where_nothing_is_labelled_there_is_nothing_to_agree_with(results, monke
     if results.experiments["ground"].task != "detection":
         assert "no label" in titles
     assert not [title for title in titles if "nan" in title or "wrong" in title]
+
+
+def test_what_is_alike_in_two_splits_is_shown_most_alike_first(results):
+    """The scenes train and first have the same pixels."""
+    (made,) = drawn("duplicates", results)
+    first = made.table.iloc[0]
+    assert (first.split, first.scene, first.against, first.like_scene) == ("test", "first", "train", "train")
+    assert pd.isna(first.bits)
+    assert made.table.bits.fillna(-1).is_monotonic_increasing
+    images = results.experiments["ground"].chips.images
+    assert np.array_equal(images[first.chip], images[first.like])
 
 
 def test_each_model_has_maps_of_its_own_where_there_are_many(results, monkeypatch):

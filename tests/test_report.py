@@ -53,6 +53,14 @@ def test_the_page_answers_with_the_numbers_of_the_tables(study):
     assert "significant" not in text
 
 
+def test_the_page_says_what_the_splits_have_in_common(study):
+    results, page = study()
+    text = plain(page)
+    assert "No chips of two splits show the same ground: 45 of 60 were compared by place" in text
+    assert "test train 20 3 7" in text
+    assert [row[3][0] for row in findings.leaks_table(results, "ground").rows] == ["0", "3", "0"]
+
+
 def test_times_of_frameworks_that_did_not_run_alike_are_marked(study):
     results, page = study()
     assert "did not run alike" not in plain(page)

@@ -1,9 +1,10 @@
-"""Writes what the documentation takes from the workflow itself.
+"""Writes what the documentation takes from the workflow itself and from the results that are kept.
 
     .venv/bin/python workflow/docs.py [--check]
 
 config/README.md gets a table of every key of workflow/schemas/ and one of the datasets, README.md the graph of the
-rules that Snakemake draws, each between two marks. With --check nothing is written, and the exit status is 1 when
+rules that Snakemake draws, and results/published/README.md ours beside published results, each between two marks;
+results/published/published.csv is written whole. With --check nothing is written, and the exit status is 1 when
 something is out of date.
 """
 
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
+
+from rvkernels import published
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = {
@@ -108,10 +111,27 @@ def datasets() -> str:
     return "\n".join(head + rows)
 
 
+def beside_published() -> str:
+    """Tables of results/published/README.md."""
+    return published.as_markdown(ROOT / "results/published", _rows())
+
+
+def published_csv() -> str:
+    """The whole of results/published/published.csv."""
+    return published.as_csv(_rows())
+
+
+def _rows() -> list[dict[str, str]]:
+    return published.rows(ROOT / "results/published", ROOT / "config/datasets")
+
+
+# Part -> its file, and what makes it. A part of a page stands between two marks; a CSV file is one part.
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "keys": ("config/README.md", keys),
     "datasets": ("config/README.md", datasets),
     "rulegraph": ("README.md", rulegraph),
+    "published": ("results/published/README.md", beside_published),
+    "published_csv": ("results/published/published.csv", published_csv),
 }
 
 
@@ -119,15 +139,24 @@ def renew(part: str, *, check: bool) -> bool:
     """Write a part of the documentation anew, unless `check`. Returns whether it was out of date."""
     file, make = PARTS[part]
     path = ROOT / file
-    text = path.read_text()
+    if path.suffix == ".csv":
+        text = path.read_text() if path.is_file() else ""
+        new = make()
+    else:
+        text = path.read_text()
+        new = _between_marks(text, part, file, make())
+    if new != text and not check:
+        path.write_text(new)
+    return new != text
+
+
+def _between_marks(text: str, part: str, file: str, made: str) -> str:
+    """`text` of a page with `made` between the marks of the part."""
     begin, end = f"<!-- {part}: written by `make docs` -->\n", f"\n<!-- end of {part} -->"
     if text.count(begin) != 1 or end not in text.partition(begin)[2]:
         sys.exit(f"docs: error: {file} needs the line {begin.strip()} once, and {end.strip()} after it")
     before, _, rest = text.partition(begin)
-    new = before + begin + make() + end + rest.partition(end)[2]
-    if new != text and not check:
-        path.write_text(new)
-    return new != text
+    return before + begin + made + end + rest.partition(end)[2]
 
 
 def main() -> int:

@@ -33,6 +33,25 @@ def test_the_tables_of_keys_are_those_of_the_schemas(docs):
     assert not docs.renew("keys", check=True), "config/README.md is out of date; `make docs` writes it anew"
 
 
+@pytest.mark.parametrize("part", ["published", "published_csv"])
+def test_what_is_said_of_published_results_is_in_their_tables(docs, part):
+    assert not docs.renew(part, check=True), "results/published/ is out of date; `make docs` writes it anew"
+
+
+def test_a_number_that_was_typed_is_noticed_and_written_over(docs, monkeypatch, tmp_path):
+    shutil.copytree(ROOT / "results/published", tmp_path / "results/published")
+    shutil.copytree(ROOT / "config/datasets", tmp_path / "config/datasets")
+    monkeypatch.setattr(docs, "ROOT", tmp_path)
+    for part, name in (("published", "README.md"), ("published_csv", "published.csv")):
+        path = tmp_path / "results/published" / name
+        true = path.read_text()
+        path.write_text(true.replace("0.9857", "0.9999"))
+        assert path.read_text() != true
+        assert docs.renew(part, check=True)
+        assert docs.renew(part, check=False)
+        assert path.read_text() == true
+
+
 def test_another_key_or_default_is_noticed_and_written(copy):
     path = copy.ROOT / "workflow/schemas/config.schema.yaml"
     schema = yaml.safe_load(path.read_text())
