@@ -44,6 +44,7 @@ from rvkernels.split import SPLITS
 # negatives   greatest share of negatives among training chips: chips without a box (detection), or without targets
 # limit       {split: chips}: no more than so many chips, drawn by seed, in equal numbers per class where chips have one
 # seed        of random places and draws
+# shared_ground  chips of two splits may show the same ground: for a study that overfits on purpose
 DEFAULTS: dict[str, Any] = {
     "size": None,
     "stride": None,
@@ -60,6 +61,7 @@ DEFAULTS: dict[str, Any] = {
     "negatives": 0.5,
     "limit": None,
     "seed": 0,
+    "shared_ground": False,
 }
 METHODS = ("sliding", "random")
 PIXELS = 1 << 25  # read at a time and thread
@@ -99,6 +101,8 @@ def complete_settings(given: Mapping[str, Any], task: str, where: str = "chip") 
             raise ValueError(f"{where}: {key} is {value!r}, expected a number from 0 to 1")
     if type(settings["seed"]) is not int or settings["seed"] < 0:
         raise ValueError(f"{where}: seed is {settings['seed']!r}, expected a whole number from 0")
+    if not isinstance(settings["shared_ground"], bool):
+        raise ValueError(f"{where}: shared_ground is {settings['shared_ground']!r}, expected true or false")
     for split, count in (settings["limit"] or {}).items():
         if split not in SPLITS:
             raise ValueError(f"{where}: limit: no split {split!r}; {suggest(split, SPLITS)}")
@@ -495,7 +499,7 @@ def _finish(
         np.save(folder / "box_class.npy", notes["box_class"][kept])
         np.save(folder / "box_start.npy", np.cumsum([0, *notes["box_count"][keep]], dtype=np.int64))
     _write_table(folder / "chips.csv", {name: notes[name][keep] for name in COLUMNS if name in notes}, names)
-    leaks.check(folder, scenes)
+    leaks.check(folder, scenes, shared_ground=settings["shared_ground"])
 
 
 def _keep(notes: Mapping[str, np.ndarray], task: str, settings: Mapping[str, Any]) -> np.ndarray:

@@ -538,9 +538,12 @@ def leaks_table(results: Results, name: str) -> Table:
         }
         for pair in alike["pairs"]
     ]
+    ground = "No chips of two splits show the same ground"
+    if found["overlap"]:
+        ground = f"This study lets splits share ground, and its test says nothing of other places: {found['overlap']}"
     return table(
         f"Between splits: {name}",
-        f"No chips of two splits show the same ground: {found['georeferenced']} of {chips} were compared by place, "
+        f"{ground}; {found['georeferenced']} of {chips} were compared by place, "
         "the others within their scene. Chips can look alike without it, such as open water, or be one picture under "
         "two names: counted are those with the very pixels of a chip of the other split, and further ones whose 64-bit "
         f"difference hash differs from one of its in at most {alike['bits']} bits, with a correlation of at least "

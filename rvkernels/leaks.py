@@ -2,6 +2,7 @@
 
 Chips of two splits that show the same ground are an error, whatever scene each is of: a test over them says nothing.
 Chips that look alike (rvkernels/duplicates.py) may be honest, such as two pictures of open water, and are a warning.
+Chips are what is compared: where `limit` leaves out chips of the test, their ground is predicted, but not looked at.
 """
 
 from __future__ import annotations
@@ -69,28 +70,32 @@ class Places:
         return f"chip {chip} ({split}, scene {scene}, row {self.row[chip]}, column {self.col[chip]})"
 
 
-def check(folder: str | Path, scenes: Mapping[str, Scene]) -> None:
+def check(folder: str | Path, scenes: Mapping[str, Scene], *, shared_ground: bool = False) -> None:
     """Look for leaks among the chips of a chips folder, and write what is found to leaks.json in it.
 
     The file holds
 
         chips           how many there are in each split
         georeferenced   how many of them were compared by their place on the ground; others by pixels of their scene
-        overlapping     0: the file is not written otherwise
+        overlap         what two chips of different splits overlap, in words; null where none do
         duplicates      what rvkernels.duplicates found
 
-    Raises ValueError, naming both chips, when two of different splits overlap.
+    Raises ValueError, naming both chips, when two of different splits overlap and the study does not allow it
+    (`shared_ground`).
     """
     chips = Chips.open(folder)
     places = Places.of(chips, scenes)
     found = overlap(places)
+    shared = None
     if found is not None:
         a, b, share = found
-        raise ValueError(
-            f"leak between splits: {places.named(a)} and {places.named(b)} show the same ground, "
-            f"{share:.1%} of a chip; put scenes of one place into one split (by: group, or by: vector), or take out "
-            "one of the scenes"
-        )
+        shared = f"{places.named(a)} and {places.named(b)} show the same ground, {share:.1%} of a chip"
+        if not shared_ground:
+            raise ValueError(
+                f"leak between splits: {shared}; put scenes of one place into one split (by: group, or by: vector), "
+                "take out one of them, or, to overfit on purpose, set chip: shared_ground: true"
+            )
+        log.warning("warning: %s, which the study allows", shared)
     alike = duplicates(chips)
     for pair in alike["pairs"]:
         if pair["exact"] or pair["near"]:
@@ -103,7 +108,7 @@ def check(folder: str | Path, scenes: Mapping[str, Scene]) -> None:
         {
             "chips": dict(zip(SPLITS, np.bincount(places.split, minlength=len(SPLITS)).tolist())),
             "georeferenced": int(on_ground[places.scene].sum()),
-            "overlapping": 0,
+            "overlap": shared,
             "duplicates": alike,
         },
     )

@@ -369,7 +369,7 @@ _STUDY = {
 _LEAKS = {
     "chips": {"train": 30, "val": 10, "test": 20},
     "georeferenced": 45,
-    "overlapping": 0,
+    "overlap": None,
     "duplicates": {
         "bits": 4,
         "correlation": 0.95,

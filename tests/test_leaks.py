@@ -119,7 +119,7 @@ def test_the_same_as_comparing_every_pair():
 # --- in the stage ----------------------------------------------------------------------------------------------------
 
 
-def cut(folder, transforms, seeds=(0, 1, 2)):
+def cut(folder, transforms, seeds=(0, 1, 2), **more):
     """Chips of three drawn scenes, one per split."""
     (folder / "made.yaml").write_text(
         "title: Made\ntasks: [segmentation]\nform: geojson\nclasses: [{ name: field }]\nbands: [grey]\nlicence: none\n"
@@ -141,7 +141,8 @@ def cut(folder, transforms, seeds=(0, 1, 2)):
     write_scenes(folder / "scenes.jsonl", scenes)
     write_regions(folder / "regions.csv", regions)
     files = (folder / name for name in ("made.yaml", "scenes.jsonl", "regions.csv"))
-    chip(*files, task="segmentation", settings={"size": 32, "background": "field"}, out=folder / "chips", threads=1)
+    settings = {"size": 32, "background": "field", **more}
+    chip(*files, task="segmentation", settings=settings, out=folder / "chips", threads=1)
     return json.loads((folder / "chips/leaks.json").read_text())
 
 
@@ -151,7 +152,7 @@ APART = [(500000.0 + 1000 * i, 0.5, 0.0, 4000000.0, 0.0, -0.5) for i in range(3)
 def test_what_was_looked_at_stands_beside_the_chips(tmp_path):
     found = cut(tmp_path, APART)
     assert found["chips"] == {"train": 4, "val": 4, "test": 4}
-    assert (found["georeferenced"], found["overlapping"]) == (12, 0)
+    assert (found["georeferenced"], found["overlap"]) == (12, None)
     assert all((pair["exact"], pair["near"]) == (0, 0) for pair in found["duplicates"]["pairs"])
 
 
@@ -162,7 +163,14 @@ def test_a_leak_stops_the_stage_and_names_both_chips(tmp_path):
     message = str(error.value)
     assert "chip 1 (train, scene a, row 0, column 32) and chip 8 (test, scene c, row 0, column 0)" in message
     assert "show the same ground, 100.0% of a chip; put scenes of one place into one split" in message
+    assert "to overfit on purpose, set chip: shared_ground: true" in message
     assert not (tmp_path / "chips").exists()
+
+
+def test_who_overfits_on_purpose_says_so(tmp_path, caplog):
+    found = cut(tmp_path, APART[:1] * 3, shared_ground=True)
+    assert found["overlap"].startswith("chip 0 (train, scene a, row 0, column 0) and chip 4 (val, scene b")
+    assert "100.0% of a chip, which the study allows" in caplog.text
 
 
 def test_pictures_of_two_splits_that_are_the_same_are_a_warning(tmp_path, caplog):

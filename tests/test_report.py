@@ -56,8 +56,11 @@ def test_the_page_answers_with_the_numbers_of_the_tables(study):
 def test_the_page_says_what_the_splits_have_in_common(study):
     results, page = study()
     text = plain(page)
-    assert "No chips of two splits show the same ground: 45 of 60 were compared by place" in text
+    assert "No chips of two splits show the same ground; 45 of 60 were compared by place" in text
     assert "test train 20 3 7" in text
+    results.experiments["ground"].leaks["overlap"] = "chip 1 and chip 2"
+    shared = "its test says nothing of other places: chip 1 and chip 2"
+    assert shared in findings.leaks_table(results, "ground").caption
     assert [row[3][0] for row in findings.leaks_table(results, "ground").rows] == ["0", "3", "0"]
 
 
