@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rvkernels.files import write_json
 from rvkernels.published import COLUMNS, as_csv, as_markdown, rows
 
 PUBLISHED = [
@@ -26,10 +27,10 @@ def kept(tmp_path, make_study):
     make_study(made)
     folder = tmp_path / "published/ground_study"
     shutil.copytree(made / "tables", folder / "tables")
-    for record in (made / "runs").rglob("record.json"):
-        where = folder / "records" / f"{'_'.join(record.relative_to(made / 'runs').parts[:-1])}.json"
-        where.parent.mkdir(exist_ok=True)
-        shutil.copy(record, where)
+    for record in (made / "runs").glob("*/*/*/*/record.json"):
+        _, model, framework, seed, _ = record.relative_to(made / "runs").parts[-5:]
+        run = {**json.loads(record.read_text()), "model": model, "framework": framework}
+        write_json(folder / f"records/{model}_{framework}_{seed}.json", run)
     said = {"what": "a U-Net", "command": "make study", "protocol_difference": {"ground": "ours is | made up"}}
     (folder / "published.yaml").write_text(yaml.safe_dump(said))
     (tmp_path / "datasets").mkdir()
