@@ -22,7 +22,7 @@ ROWS, COLS = 8, 9  # of a thumbnail
 BITS = 4  # hashes of near duplicates differ in no more
 CORRELATION = 0.95  # and their thumbnails are correlated at least so much
 EXAMPLES = 12
-_VALUES = 1 << 24  # pixels hashed, and pairs compared, at a time
+_VALUES = 1 << 24  # pixels hashed, and values of pairs of thumbnails compared, at a time
 # Hashes that differ in at most BITS of 64 bits are equal in one of BITS + 1 pieces of them.
 _PIECES = np.linspace(0, 64, BITS + 2).astype(np.uint64)
 _BITS_OF = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)  # NumPy counts bits since 2.0
@@ -132,7 +132,7 @@ def _sharing_a_piece(
         start = 0
         while start < len(ours):
             total = np.cumsum(count[start:])
-            stop = start + max(1, int(np.searchsorted(total, _VALUES, "right")))
+            stop = start + max(1, int(np.searchsorted(total, _VALUES // (ROWS * COLS), "right")))
             some = count[start:stop]
             within = np.arange(some.sum()) - np.repeat(np.cumsum(some) - some, some)
             yield np.repeat(ours[start:stop], some), sorted_theirs[np.repeat(begin[start:stop], some) + within]

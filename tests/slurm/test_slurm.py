@@ -139,16 +139,18 @@ def story(slurm, tmp_path_factory):
     run = trial.start()
     drained = trial.await_call("objects_fetch", run)
     slurm.run("scontrol", "update", f"NodeName={drained.node}", "State=DRAIN", "Reason=test")
-    not_started = [job["JobId"] for job in slurm.jobs() if job["JobState"] == "PENDING"]
-    begun = slurm.jobs()[-1]["JobId"]
-    late = trial.await_call("landcover_init_unet_0", run)
-    (shortened,) = (job for job in slurm.jobs() if job["JobId"] == late.job)
-    slurm.run("scontrol", "update", f"JobId={late.job}", "TimeLimit=1")  # the row's minutes would take long
-    cancelled = trial.await_call("cells_fetch", run)
-    slurm.run("scancel", cancelled.job)
-    (trial.notes / "go").touch()
-    mishaps = end(run)
-    slurm.run("scontrol", "update", f"NodeName={drained.node}", "State=RESUME")
+    try:
+        not_started = [job["JobId"] for job in slurm.jobs() if job["JobState"] == "PENDING"]
+        begun = slurm.jobs()[-1]["JobId"]
+        late = trial.await_call("landcover_init_unet_0", run)
+        (shortened,) = (job for job in slurm.jobs() if job["JobId"] == late.job)
+        slurm.run("scontrol", "update", f"JobId={late.job}", "TimeLimit=1")  # the row's minutes would take long
+        cancelled = trial.await_call("cells_fetch", run)
+        slurm.run("scancel", cancelled.job)
+        (trial.notes / "go").touch()
+        mishaps = end(run)
+    finally:
+        slurm.run("scontrol", "update", f"NodeName={drained.node}", "State=RESUME")
     first = slurm.jobs()[before:]
     elsewhere = [job for job in first if job["JobId"] in not_started or int(job["JobId"]) > int(begun)]
 
@@ -301,7 +303,7 @@ def test_two_nodes_train_one_model_of_the_study_together(slurm, smoke, tmp_path)
 # In place of rvk where nothing is to be computed: makes what a rule wants.
 MAKES = """#!/bin/bash
 verb=$3
-while [ "$1" != --out ]; do shift; done
+until [ "$1" = --out ]; do shift || exit 1; done
 case $verb in
   train) mkdir -p "$2"; touch "$2/record.json" "$2/log.csv" ;;
   chip) mkdir -p "$2" ;;
@@ -309,7 +311,10 @@ case $verb in
 esac
 """
 # Four trainings run at a time, so that all four GPUs are in use, and the fifth waits for one.
-TRAINS = """until [ "$(grep -c '^begin cells_train' "$RVK_TRIAL/calls")" -ge 4 ]; do sleep 0.1; done
+TRAINS = """for _ in $(seq 3000); do
+  [ "$(grep -c '^begin cells_train' "$RVK_TRIAL/calls")" -ge 4 ] && break
+  sleep 0.1
+done
 sleep 1
 note end
 """
@@ -337,10 +342,12 @@ def test_a_job_whose_node_dies_is_submitted_again_and_runs_elsewhere(slurm, tmp_
     before, wanted = len(slurm.jobs()), "results/lost/data/cells/init/cnn/0.npz"
     run = trial.start(wanted, study=write_cells(tmp_path / "lost.yaml", study="lost"))
     lost = trial.await_call("cells_init_cnn_0", run)
-    slurm.kill_node(lost.node)
-    code, said = end(run)
-    first, again = slurm.jobs()[before:]
-    slurm.mend_node(lost.node)
+    try:
+        slurm.kill_node(lost.node)
+        code, said = end(run)
+        first, again = slurm.jobs()[before:]
+    finally:
+        slurm.mend_node(lost.node)
     assert code == 0, said
     assert (first["JobId"], first["JobState"], first["NodeList"]) == (lost.job, "NODE_FAIL", lost.node)
     assert again["JobState"] == "COMPLETED"
