@@ -34,14 +34,14 @@ def expected(entry: dict, lock: Path | None = None) -> dict[str, str]:
 def record(lock: Path, name: str, seen: dict) -> None:
     """Write what was first seen of a file to the lock file; several processes may do so at once.
 
-    Raises PermissionError when that cannot be written.
+    Raises ValueError when that cannot be written.
     """
     try:
         with locked(lock.parent / f".{lock.name}.lock"):
             entries = read_json(lock) if lock.is_file() else {}
             write_json(lock, dict(sorted({**entries, name: seen}.items())))
-    except PermissionError as error:
-        raise PermissionError(
+    except OSError as error:
+        raise ValueError(
             f"{name} has no checksum, and what was first seen of it cannot be written to {lock}: {error.strerror}; "
             f"give its sha256 in the description: {seen['sha256']}"
         ) from None

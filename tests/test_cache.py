@@ -126,7 +126,7 @@ def test_a_lock_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr("rvkernels.checksums.write_json", refuse)
     (tmp_path / "a.bin").write_bytes(DATA)
-    with pytest.raises(PermissionError, match=rf"cannot be written to .*give its sha256 .*: {sha256(DATA)}"):
+    with pytest.raises(ValueError, match=rf"cannot be written to .*give its sha256 .*: {sha256(DATA)}"):
         obtain({"name": "a.bin", "urls": [], "optional": False}, tmp_path, lock=tmp_path / "mine.lock.json")
 
 
