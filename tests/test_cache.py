@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import yaml
 
 from rvkernels import cache
 from rvkernels.cache import check_by_hand, obtain
-from rvkernels.checksums import verify
+from rvkernels.checksums import record, verify
 from rvkernels.fetch import fetch
 from rvkernels.study import Study
 
@@ -118,6 +119,20 @@ def test_a_published_checksum_needs_no_lock(tmp_path):
     lock.unlink()
     obtain(entry(), tmp_path, lock=lock)
     assert not lock.exists()
+
+
+def test_the_lock_file_is_written_by_one_at_a_time(tmp_path):
+    lock = tmp_path / "mine.lock.json"
+    with (tmp_path / ".mine.lock.json.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        other = threading.Thread(target=record, args=(lock, "a", {"sha256": "0" * 64}))
+        other.start()
+        other.join(0.5)
+        assert not lock.exists()
+        lock.write_text(json.dumps({"b": {"sha256": "1" * 64}}))
+        fcntl.flock(held, fcntl.LOCK_UN)
+    other.join()
+    assert sorted(json.loads(lock.read_text())) == ["a", "b"]
 
 
 def test_a_lock_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
