@@ -83,6 +83,7 @@ def download(url: str, part: Path, name: str, size: int | None = None) -> bool:
         # Without a validator nothing says that the rest belongs to the beginning.
         part.unlink(missing_ok=True)
     failures, resumed, last = 0, False, ""
+    furthest = part.stat().st_size if part.exists() else 0
     with requests.Session() as session:
         while failures < ATTEMPTS:
             if failures:
@@ -99,7 +100,9 @@ def download(url: str, part: Path, name: str, size: int | None = None) -> bool:
             except _BusyError as error:
                 last = str(error)
             reached = part.stat().st_size if part.exists() else 0
-            failures = 1 if reached - start >= CHUNK else failures + 1
+            # Bytes that came before and were thrown away are no progress: it would go on for ever.
+            failures = 1 if reached - furthest >= CHUNK else failures + 1
+            furthest = max(furthest, reached)
             if failures < ATTEMPTS:
                 log.info("%s: %s; attempt %d of %d follows", name, last, failures + 1, ATTEMPTS)
     raise UnavailableError(f"{url}: gave up after {ATTEMPTS} attempts: {last}")
