@@ -352,18 +352,17 @@ def test_five_steps_with_changing_learning_rate(framework, case, loss, optimizer
     assert_close(model.state(), kept, 3e-3)  # squares and sums of gradients within 1e-3
 
 
-@pytest.mark.parametrize(
-    ("case", "optimizer"), [("cnn", "plain"), ("cnn", "adamw"), ("unet", "nesterov"), ("detector", "momentum")]
-)
+@pytest.mark.parametrize(("case", "optimizer"), [("cnn", "plain"), ("cnn", "adamw"), ("detector", "nesterov")])
 def test_clipped_steps(any_framework, case, optimizer):
     """As the reference with `clip`, every step cut; and to the bit as without it where the norm stays below."""
     settings = next(iter(LOSSES[graph_of(case).task].values()))
 
-    def train(framework, **clip):
-        model = framework(graph_of(case), start(case), settings, {**OPTIMIZERS[optimizer], **clip})
+    def train(framework, clip=None):
+        model = framework(graph_of(case), start(case), settings, {**OPTIMIZERS[optimizer], "clip": clip})
         for seed, rate in enumerate(rates_for(case, optimizer)[:2]):
             images, targets = batch(case, seed)
             model.step(as_layout(framework, images), targets, rate)
+        if clip == TIGHT:
             _, gradients = model.gradients(as_layout(framework, images), targets)
             norm = np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in gradients.values()))
             assert 2 * TIGHT < norm < LOOSE / 2  # as they are, not clipped
