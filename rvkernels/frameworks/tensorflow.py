@@ -431,6 +431,8 @@ def _call_together(strategy: tf.distribute.Strategy, kind: Callable[..., object]
 
 def _sum_of_all(value: tf.Tensor | list[tf.Tensor]) -> tf.Tensor | list[tf.Tensor]:
     """The sum of each tensor over all workers; what it is worth to each of their losses comes back to each."""
+    # What a function is given, and what a variable holds, is on no device by itself, and so not reduced.
+    value = tf.nest.map_structure(tf.identity, value)
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
