@@ -117,7 +117,8 @@ def as_csv(found: list[dict[str, str]]) -> str:
 
 
 def as_markdown(folder: str | Path, found: list[dict[str, str]]) -> str:
-    """What ran, where, how long and by which command; then ours beside the published results."""
+    """What ran, where, how long and by which command; then ours beside the published results, a row for each metric
+    of an experiment: every pair of ours with one of theirs is in the table of `as_csv`."""
     ran = [
         (
             f"`{s.folder.name}/`",
@@ -128,21 +129,28 @@ def as_markdown(folder: str | Path, found: list[dict[str, str]]) -> str:
         )
         for s in studies(folder)
     ]
-    beside = [
-        (
-            *(row["dataset"], f"{row['model']} in {row['framework']}", row["metric"]),
-            f"{float(row['ours_mean']):.4f}" + (f" ± {float(row['ours_sd']):.4f}" if row["ours_sd"] else ""),
-            *(str(len(row["seeds"].split())), row["published"], row["source"], row["protocol_difference"]),
+    groups: dict[tuple[str, ...], tuple[dict[str, None], dict[str, None]]] = {}
+    for row in found:
+        ours, theirs = groups.setdefault(
+            tuple(row[key] for key in ("dataset", "metric", "protocol_difference")), ({}, {})
         )
-        for row in found
+        spread = f" ± {float(row['ours_sd']):.4f}" if row["ours_sd"] else ""
+        seeds = len(row["seeds"].split())
+        ours[
+            f"{float(row['ours_mean']):.4f}{spread} {row['model']} in {row['framework']} "
+            f"({seeds} seed{'' if seeds == 1 else 's'})"
+        ] = None
+        theirs[f"{row['published']} {row['source']}"] = None
+    beside = [
+        (dataset, metric, "<br>".join(ours), "<br>".join(theirs), difference)
+        for (dataset, metric, difference), (ours, theirs) in groups.items()
     ]
     return "\n\n".join(
         [
             _table(("folder", "what ran", "machine", "hours of training", "command"), ran),
-            "Ours (± standard deviation over seeds) beside published results of the same dataset and metric:",
+            "Ours beside published results of the same dataset and metric:",
             _table(
-                ("dataset", "model", "metric", "ours", "seeds", "published", "source", "what differs in the protocol"),
-                beside,
+                ("dataset", "metric", "ours, mean ± standard deviation over seeds", "published", "what differs"), beside
             ),
         ]
     )
