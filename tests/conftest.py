@@ -384,6 +384,16 @@ _LEAKS = {
 
 
 @pytest.fixture(scope="session")
+def write_leaks():
+    """A function that writes what the splits of an experiment share into a study's folder."""
+    return _write_leaks
+
+
+def _write_leaks(root: Path, experiment: str) -> None:
+    write_json(root / f"data/{experiment}/chips/leaks.json", _LEAKS)
+
+
+@pytest.fixture(scope="session")
 def make_study():
     """A function that makes a study below a folder, with its report; see _make_study."""
     return _make_study
@@ -435,7 +445,7 @@ def _make_study(
     settings["experiments"] = {experiment: _STUDY["experiments"]["ground"]}
     compare(root / "runs", root / "tables", settings)
     datasets = {experiment: str(_DATASET)}
-    write_json(root / f"data/{experiment}/chips/leaks.json", _LEAKS)
+    _write_leaks(root, experiment)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "names", lambda kind: list(figures) if kind == "figures" else names(kind))
         report(root, settings, datasets, root / "figures", root / "report.html")

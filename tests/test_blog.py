@@ -25,7 +25,7 @@ KEYS = ("published", "title", "excerpt", "tags", "difficulty", "date", "authors"
 
 
 @pytest.fixture
-def post(made_run, tmp_path, monkeypatch, request):
+def post(made_run, write_leaks, tmp_path, monkeypatch, request):
     """A function that makes a study and its post, and returns the folder, the front matter and the body."""
 
     def make(frameworks=("torch", "caffe2"), seeds=(0, 1), title="Made up", base=0.5, dirty=False, pretrained=None):
@@ -47,6 +47,7 @@ def post(made_run, tmp_path, monkeypatch, request):
                 with np.load(folder / "steps.npz") as data:
                     np.savez(folder / "steps.npz", loss=data["loss"], seconds=np.full(60, 0.02), since_start=steps)
         made_run("ground_cover", "baseline", "logistic", 0, base)
+        write_leaks(tmp_path, "ground_cover")
         train = {"task": "segmentation", "models": {"unet": {}}, "target": None, "train": {"metric": "miou"}}
         study = {
             "study": "made", "title": title, "downloads": "downloads",
