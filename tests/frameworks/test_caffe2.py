@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rvkernels import registry, weights
-from rvkernels.frameworks import reference
+from rvkernels.frameworks import complete_loss, reference
 from rvkernels.models import BatchNorm, Conv, Dense, GlobalMean, Graph, MaxPool, Relu, Resize, trained
 
 if importlib.util.find_spec("caffe2") is None:
@@ -39,7 +39,7 @@ def batch(n=6, rows=16, cols=20):
 
 def operators(caffe2, net, clip=None):
     """Types of the operators of one of the three nets, as the workspace has it."""
-    made = {"train": caffe2._train_net(GRAPH, {"name": "cross_entropy", "label_smoothing": 0.0})[0]}
+    made = {"train": caffe2._train_net(GRAPH, complete_loss(LOSS, GRAPH))[0]}
     made["update"] = caffe2._update_net(
         {"head.weight": "g"}, {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.1, "clip": clip}
     )[0]
@@ -79,7 +79,7 @@ def test_nets_are_made_once(caffe2, monkeypatch):
 
 
 def test_the_image_gets_no_gradient(caffe2):
-    net, gradients, _ = caffe2._train_net(GRAPH, {"name": "cross_entropy", "label_smoothing": 0.0})
+    net, gradients, _ = caffe2._train_net(GRAPH, complete_loss(LOSS, GRAPH))
     first = [operator for operator in net.Proto().op if "image" in operator.input]
     assert [operator.type for operator in first] == ["Conv", "ConvGradient"]
     assert list(first[1].output) == [gradients["block1.conv1.weight"]]
