@@ -21,8 +21,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rvkernels import registry
-
 
 def complete_settings(*, decay: float = 0.999, every: int = 10) -> dict[str, float | int]:
     """The settings of an average, with defaults.
@@ -35,17 +33,6 @@ def complete_settings(*, decay: float = 0.999, every: int = 10) -> dict[str, flo
     if type(every) is not int or every < 1:
         raise ValueError(f"every is {every!r}, expected a whole number of at least 1")
     return {"decay": float(decay), "every": every}
-
-
-def check_settings(settings: Mapping[str, object] | None, where: str) -> dict[str, float | int] | None:
-    """`complete_settings(**settings)`, None for None; ValueError naming `where` and the key."""
-    if settings is None:
-        return None
-    registry.check_parameters(complete_settings, settings, where)
-    try:
-        return complete_settings(**settings)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
 
 
 class Average:

@@ -15,11 +15,8 @@ the same way both times: its augmentation is a function of seed, epoch and chip.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from rvkernels import registry
 from rvkernels.ops import philox
 
 _OP_EVENLY, _OP_BY_SCORE = 140, 141  # philox streams
@@ -36,17 +33,6 @@ def complete_settings(*, share: float = 0.5, after: int = 1) -> dict[str, float 
     if type(after) is not int or after < 0:
         raise ValueError(f"after is {after!r}, expected a whole number of at least 0")
     return {"share": float(share), "after": after}
-
-
-def check_settings(settings: Mapping[str, object] | None, where: str) -> dict[str, float | int] | None:
-    """`complete_settings(**settings)`, None for None; ValueError naming `where` and the key."""
-    if settings is None:
-        return None
-    registry.check_parameters(complete_settings, settings, where)
-    try:
-        return complete_settings(**settings)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
 
 
 def draw(

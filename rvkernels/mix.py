@@ -19,7 +19,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rvkernels import registry
 from rvkernels.ops import philox
 
 _OP_CHOICE, _OP_SHARE, _OP_WINDOW = 110, 111, 112  # philox streams
@@ -45,17 +44,6 @@ def complete_settings(*, mixup: float = 0.0, cutmix: float = 0.0, chance: float 
     if not 0 < chance <= 1:
         raise ValueError(f"chance is {chance!r}, expected a number above 0 and at most 1")
     return {"mixup": float(mixup), "cutmix": float(cutmix), "chance": float(chance)}
-
-
-def check_settings(settings: Mapping[str, object] | None, where: str) -> dict[str, float] | None:
-    """`complete_settings(**settings)`, None for None; ValueError naming `where` and the key."""
-    if settings is None:
-        return None
-    registry.check_parameters(complete_settings, settings, where)
-    try:
-        return complete_settings(**settings)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
 
 
 def mix_chips(

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Callable
@@ -67,3 +67,14 @@ def check_parameters(function: Callable, given: Iterable[str], where: str) -> No
     for key in given:
         if key not in known:
             raise ValueError(f"{where}: unknown setting {key!r}; {suggest(key, known)}")
+
+
+def complete(function: Callable[..., dict], given: Mapping[str, object] | None, where: str) -> dict | None:
+    """`function(**given)`, settings with their defaults; None for None. ValueError naming `where` and the key."""
+    if given is None:
+        return None
+    check_parameters(function, given, where)
+    try:
+        return function(**given)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

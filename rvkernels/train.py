@@ -46,10 +46,10 @@ from rvkernels.batches import Batches, Normalisation, count_batches, load_batch
 from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rvkernels.chips import Chips
 from rvkernels.ema import Average
-from rvkernels.ema import check_settings as check_ema
+from rvkernels.ema import complete_settings as complete_ema
 from rvkernels.files import atomic, remove
 from rvkernels.frameworks import Framework, check_accumulate, check_arithmetic, complete_loss, complete_optimizer
-from rvkernels.mix import check_settings as check_mix
+from rvkernels.mix import complete_settings as complete_mix
 from rvkernels.models import Graph, OwnModel
 from rvkernels.ops import check_kernel
 from rvkernels.ops.augment import check_settings as check_augment
@@ -148,12 +148,12 @@ def complete_settings(
         "schedule": schedule,
         "loss": None if loss is None else dict(loss),
         "augment": augment,
-        "mix": check_mix(mix, "train: mix"),
-        "ema": check_ema(ema, "train: ema"),
+        "mix": registry.complete(complete_mix, mix, "train: mix"),
+        "ema": registry.complete(complete_ema, ema, "train: ema"),
         "early_stopping": None if early_stopping is None else dict(early_stopping),
         "metric": metric,
         "assign": dict(assign or {}),
-        "hard_negatives": hard.check_settings(hard_negatives, "train: hard_negatives"),
+        "hard_negatives": registry.complete(hard.complete_settings, hard_negatives, "train: hard_negatives"),
         "precision": precision,
         "compile": compile,
         "kernel": kernel,

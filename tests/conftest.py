@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import importlib.metadata
+import itertools
 import json
 import os
 import shutil
@@ -381,6 +382,34 @@ _LEAKS = {
         "examples": [],
     },
 }
+
+
+class InterruptedRunError(Exception):
+    """Raised in the place of a kill."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """A function that runs a training whose framework dies at a step, as a kill would do, but quickly."""
+
+    def run(arguments, steps, framework=None):
+        from rvkernels.frameworks import reference
+        from rvkernels.train import Run
+
+        framework = framework or reference.Framework
+        count, step = itertools.count(), framework.step
+
+        def dying(self, *given):
+            if next(count) >= steps:
+                raise InterruptedRunError
+            return step(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(framework, "step", dying)
+            with pytest.raises(InterruptedRunError):
+                Run(**arguments).go()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ import pytest
 
 from rvkernels import registry, timing
 from rvkernels.checkpoint import read_checkpoint
-from rvkernels.ema import Average, check_settings
-from rvkernels.frameworks.reference import Framework
+from rvkernels.ema import Average, complete_settings
 from rvkernels.runs import read_steps
 from rvkernels.train import Run
 
@@ -58,7 +57,7 @@ def test_what_is_given_and_taken_is_the_callers():
 )
 def test_wrong_settings_are_named(settings, words):
     with pytest.raises(ValueError, match=words):
-        check_settings(settings, "train: ema")
+        registry.complete(complete_settings, settings, "train: ema")
 
 
 def test_more_steps_than_an_epoch_has_are_refused_before_work(study):
@@ -124,26 +123,12 @@ def test_validation_and_the_best_weights_are_the_average_and_training_goes_on_wi
     assert not read_steps(plain["out"])["ema_seconds"].any()
 
 
-class InterruptedRunError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("steps", [1, 3, 6, 11])
-def test_an_interrupted_run_resumed_has_the_same_average(study, tmp_path, monkeypatch, steps):
+def test_an_interrupted_run_resumed_has_the_same_average(study, tmp_path, interrupt, steps):
     """Before the first update, between two, after a best epoch that stands in last.npz as the average alone, later."""
     arguments = study(epochs=3, checkpoint_steps=1, ema={"decay": 0.8, "every": 2})
     Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
-    count, step = iter(range(1, 100)), Framework.step
-
-    def dying(self, *given):
-        if next(count) > steps:
-            raise InterruptedRunError
-        return step(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Framework, "step", dying)
-        with pytest.raises(InterruptedRunError):
-            Run(**arguments).go()
+    interrupt(arguments, steps)
     Run(**arguments).go()
     assert (tmp_path / "whole/best.npz").read_bytes() == (tmp_path / "run/best.npz").read_bytes()
     one, other = (read_checkpoint(tmp_path / name / "last.npz") for name in ("whole", "run"))

@@ -12,7 +12,6 @@ import pytest
 from rvkernels import batches, hard_negatives, timing
 from rvkernels.checkpoint import read_checkpoint
 from rvkernels.chips import Chips
-from rvkernels.frameworks.reference import Framework
 from rvkernels.models import Graph, Locations
 from rvkernels.tasks import detection
 from rvkernels.train import Run
@@ -130,27 +129,13 @@ def test_a_training_draws_hard_negatives_after_the_first_epoch(study, monkeypatc
     assert record["settings"]["hard_negatives"] == {"share": 0.5, "after": 1}
 
 
-class InterruptedRunError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("steps", [7, 10])
-def test_a_resumed_training_draws_the_same(study, tmp_path, monkeypatch, steps):
+def test_a_resumed_training_draws_the_same(study, tmp_path, interrupt, steps):
     """Five steps make an epoch: within the second and at its end."""
     arguments = study("detection", epochs=3, checkpoint_steps=2, hard_negatives={"share": 1.0})
     without_objects(arguments, range(0, 20, 2))
     Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
-    count, step = iter(range(1, 100)), Framework.step
-
-    def dying(self, *given):
-        if next(count) > steps:
-            raise InterruptedRunError
-        return step(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Framework, "step", dying)
-        with pytest.raises(InterruptedRunError):
-            Run(**arguments).go()
+    interrupt(arguments, steps)
     Run(**arguments).go()
     assert (tmp_path / "whole/best.npz").read_bytes() == (tmp_path / "run/best.npz").read_bytes()
     one, other = (read_checkpoint(tmp_path / name / "last.npz") for name in ("whole", "run"))

@@ -61,23 +61,6 @@ def assert_same_run(a, b):
             np.testing.assert_array_equal(one[name], other[name])
 
 
-class InterruptedRunError(Exception):
-    pass
-
-
-def stop_after(monkeypatch, steps, framework=Framework):
-    """Let the framework die at the given step, as a kill would, but quickly."""
-    count = iter(range(1, 10**9))
-    step = framework.step
-
-    def dying(self, *arguments):
-        if next(count) > steps:
-            raise InterruptedRunError
-        return step(self, *arguments)
-
-    monkeypatch.setattr(framework, "step", dying)
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_writes_what_it_says_and_learns(study, task):
     arguments = study(task, epochs=6, schedule={"name": "one_cycle", "lr": 0.02})
@@ -109,14 +92,11 @@ def test_a_run_writes_what_it_says_and_learns(study, task):
 
 
 @pytest.mark.parametrize("steps", [0, 3, 5, 6, 12])
-def test_an_interrupted_run_resumed_is_the_uninterrupted_run(study, tmp_path, monkeypatch, steps):
+def test_an_interrupted_run_resumed_is_the_uninterrupted_run(study, tmp_path, interrupt, steps):
     """Five steps make an epoch: before the first checkpoint, within an epoch, at its end, and after."""
     arguments = study(epochs=3, checkpoint_steps=2, optimizer={"name": "sgd", "momentum": 0.9})
     Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
-    with monkeypatch.context() as patch:
-        stop_after(patch, steps)
-        with pytest.raises(InterruptedRunError):
-            Run(**arguments).go()
+    interrupt(arguments, steps)
     assert not (tmp_path / "run" / "record.json").exists()
     Run(**arguments).go()
     assert_same_run(tmp_path / "whole", tmp_path / "run")
@@ -127,29 +107,23 @@ def test_an_interrupted_run_resumed_is_the_uninterrupted_run(study, tmp_path, mo
 
 
 @pytest.mark.parametrize("name", ["torch", "caffe2"])
-def test_a_run_in_another_framework_goes_on_exactly(study, tmp_path, monkeypatch, name):
+def test_a_run_in_another_framework_goes_on_exactly(study, tmp_path, interrupt, name):
     """The same with AdamW's moments and step count in a framework's own tensors."""
     pytest.importorskip(name, minversion={"torch": "2"}.get(name))
     framework = registry.load("frameworks", name)
     arguments = {**study("segmentation", epochs=2, checkpoint_steps=3), "framework": name}
     Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
-    with monkeypatch.context() as patch:
-        stop_after(patch, 8, framework.Framework)
-        with pytest.raises(InterruptedRunError):
-            Run(**arguments).go()
+    interrupt(arguments, 8, framework.Framework)
     Run(**arguments).go()
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     assert json.loads((tmp_path / "run" / "record.json").read_text())["software"][name]
 
 
-def test_a_lost_best_file_comes_back(study, tmp_path, monkeypatch):
+def test_a_lost_best_file_comes_back(study, tmp_path, interrupt):
     """A workflow removes the outputs of a job that was killed; last.npz alone must be enough."""
     arguments = study(epochs=3)
     Run(**{**arguments, "out": str(tmp_path / "whole")}).go()
-    with monkeypatch.context() as patch:
-        stop_after(patch, 12)
-        with pytest.raises(InterruptedRunError):
-            Run(**arguments).go()
+    interrupt(arguments, 12)
     for name in ("best.npz", "log.csv"):
         (tmp_path / "run" / name).unlink()
     Run(**arguments).go()
@@ -254,15 +228,12 @@ def test_waiting_for_data_is_counted(study, monkeypatch):
     assert record["chips_per_s"] == pytest.approx(4 / 2.5)
 
 
-def test_a_resumed_run_keeps_the_times_of_every_start(study, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_the_times_of_every_start(study, tmp_path, monkeypatch, interrupt):
     arguments = study(epochs=3, checkpoint_steps=2)
     clock = iter(f"2026-01-01T00:00:0{i}Z" for i in range(9))
     monkeypatch.setattr(training, "utc_now", lambda: next(clock))
     slow_start(monkeypatch)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 8)
-        with pytest.raises(InterruptedRunError):
-            Run(**arguments).go()
+    interrupt(arguments, 8)
     slow_start(monkeypatch)  # a new process
     Run(**arguments).go()
     record = read_record(arguments["out"])
@@ -274,14 +245,12 @@ def test_a_resumed_run_keeps_the_times_of_every_start(study, tmp_path, monkeypat
         assert len(record["times_s"][name]) == 2
 
 
-def test_a_checkpoint_of_another_form_starts_afresh(study, monkeypatch, caplog):
+def test_a_checkpoint_of_another_form_starts_afresh(study, monkeypatch, interrupt, caplog):
     """What last.npz holds may change from version to version."""
     arguments = study()
     with monkeypatch.context() as patch:
         patch.delitem(training.STEP_COLUMNS, "cpu_seconds")
-        stop_after(patch, 12)
-        with pytest.raises(InterruptedRunError):
-            Run(**arguments).go()
+        interrupt(arguments, 12)
     with caplog.at_level("INFO", logger="rvkernels"):
         Run(**arguments).go()
     assert "had other checkpoint: starting afresh" in caplog.text
