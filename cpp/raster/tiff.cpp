@@ -408,7 +408,9 @@ const char* Tiff::Reader::read_rows(const Rect& covering, int64_t plane, uint8_t
       continue;
     }
     const uint64_t first = static_cast<uint64_t>(inside) * row_bytes + inset;
-    if (t.sizes_[index] < first + length) return "a block is too short";
+    // Even if these rows are there: GDAL refuses such a block. Only the last strip may end with the image.
+    const int64_t held = t.tiled_ ? t.block_rows_ : std::min(t.block_rows_, t.rows_ - (row - inside));
+    if (t.sizes_[index] < static_cast<uint64_t>(held) * row_bytes) return "a block is too short";
     if (t.offsets_[index] > t.file_->size() || t.sizes_[index] > t.file_->size() - t.offsets_[index])
       return "a block lies outside the file";  // even if these rows do not: GDAL refuses such a block
     const uint64_t at = t.offsets_[index] + first;

@@ -6,6 +6,7 @@ import gzip
 import http.server
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -318,6 +319,23 @@ def test_damaged_block_is_an_error_that_names_the_file_and_prints_nothing(tmp_pa
         tile.read(path, grid(512, 512, 64, 64), threads=2)
     assert tile.read(path, np.array([[0, 0, 64, 64]])).shape == (1, 64, 64, 3)  # what is whole can still be read
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_uncompressed_tile_that_lacks_rows_is_refused_as_gdal_refuses_it(tmp_path):
+    """Even where the rows that it lacks lie beyond the image."""
+    path = Path(write(tmp_path / "a.tif", noise(20, 60, 1), ("TILED=YES", "BLOCKXSIZE=64", "BLOCKYSIZE=64")))
+    whole = np.array([[0, 0, 20, 60]])
+    expected = tile.read(path, whole, kernel="reference")
+    np.testing.assert_array_equal(tile.read(path, whole), expected)
+    data = bytearray(path.read_bytes())
+    entry = data.index(struct.pack("<HHI", 325, 4, 1))  # TileByteCounts, one number, which follows
+    assert struct.unpack_from("<I", data, entry + 8) == (64 * 64,)
+    struct.pack_into("<I", data, entry + 8, 64 * 20)
+    path.write_bytes(data)
+    for direct in (True, False):
+        stack = _raster.Stack([str(path)], direct=direct)
+        with pytest.raises(ValueError, match=r"a\.tif: cannot decode rows 0 to 20"):
+            stack.read(whole, [0], np.empty_like(expected), 0.0, None, 1)
 
 
 def test_truncated_jpeg_is_an_error(tmp_path, capfd):
