@@ -76,9 +76,12 @@ class Directory {
     if (count == 0 || count > kMaxEntries) return false;
     std::vector<uint8_t> entries(static_cast<size_t>(count) * entry_size);
     if (!file.read(offset + count_size, entries.size(), entries.data())) return false;
+    int last = -1;
     for (uint64_t e = 0; e < count; ++e) {
       const uint8_t* entry = entries.data() + e * entry_size;
       const auto tag = static_cast<uint16_t>(number(entry, 2, big_endian));
+      if (tag <= last) return false;  // not sorted, or one tag twice: which of them holds is for libtiff to say
+      last = tag;
       const uint64_t type = number(entry + 2, 2, big_endian);
       Field field;
       field.count = number(entry + 4, place_size, big_endian);
@@ -92,7 +95,7 @@ class Directory {
       } else {
         field.offset = number(place, place_size, big_endian);
       }
-      fields_.emplace(tag, field);  // of two with one tag, the first
+      fields_.emplace(tag, field);
     }
     uint8_t next[8];
     offset += count_size + entries.size();
