@@ -122,6 +122,7 @@ def round(rng: np.random.Generator, folder: Path) -> None:
     if found is not None and found["rows"] * found["cols"] * found["bands"] < 1e6:
         clear(tile.read, path, asked, valid=True)
         ours, theirs = clear(decoded, path, found, True), clear(decoded, path, found, False)
-        assert (ours is None) == (theirs is None), "only one of GDAL and we can read it"
-        if ours is not None and ours[1] == 0:  # GDAL gives for some damaged blocks what its memory held before
+        # The other way round is no fault: GDAL streams, and refuses a ZSTD frame whose header asks for much memory.
+        assert ours is not None or theirs is None, "GDAL reads what we cannot"
+        if ours is not None and theirs is not None and ours[1] == 0:  # GDAL gives for some damaged blocks what its memory held before
             np.testing.assert_array_equal(ours[0], theirs[0])
