@@ -9,7 +9,8 @@
 # make containers    what an image with all conda environments is built from, into build/containers; needs conda
 # make docs    write the tables of config/README.md, the graph of README.md and the tables of results/published anew
 # make lint    what .ci/run checks besides the tests
-# make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60
+# make sanitize    the kernels' tests in builds with AddressSanitizer and ThreadSanitizer, then fuzzing for FUZZ_SECONDS=60,
+#                  with new input each time, or always the same: FUZZ_SEED=1
 #
 # CONFIG=config/eurosat.yaml chooses another study, CORES=1 uses fewer cores, PROFILE=slurm a cluster instead of them, ARGS="-n"
 # goes to snakemake or pytest.
@@ -77,7 +78,7 @@ lint: setup
 sanitize: setup
 	@tests/sanitize/run.sh tsan
 	@tests/sanitize/run.sh asan
-	@tests/sanitize/run.sh asan .venv/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+	@tests/sanitize/run.sh asan .venv/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
 setup:
 	@PYTHON="$(PYTHON)" envs/setup.sh $(CONFIG)
