@@ -85,11 +85,11 @@ class Directory {
       const uint64_t type = number(entry + 2, 2, big_endian);
       Field field;
       field.count = number(entry + 4, place_size, big_endian);
-      // BYTE, SHORT, LONG, LONG8; the others hold no whole numbers that matter here.
+      // BYTE, SHORT, LONG, LONG8, as files have it. Of any other type a number cannot be had from here, which leaves the
+      // file to GDAL if it is needed: libtiff takes signed ones, too.
       field.size = type == 1 ? 1 : type == 3 ? 2 : type == 4 ? 4 : type == 16 ? 8 : 0;
-      if (field.size == 0) continue;
       const uint8_t* place = entry + 4 + place_size;
-      if (field.count <= place_size / field.size) {
+      if (field.size != 0 && field.count <= place_size / field.size) {
         std::memcpy(field.bytes, place, place_size);
         field.inside = true;
       } else {
@@ -106,10 +106,10 @@ class Directory {
 
   bool has(Tag tag) const { return fields_.count(tag) != 0; }
 
-  // The field's first `count` numbers. False when there are fewer, or they are not in the file.
+  // The field's first `count` numbers. False when there are fewer, or they are not in the file, or of another type.
   bool numbers(File& file, Tag tag, uint64_t count, std::vector<uint64_t>& values) const {
     const auto found = fields_.find(tag);
-    if (found == fields_.end() || found->second.count < count) return false;
+    if (found == fields_.end() || found->second.size == 0 || found->second.count < count) return false;
     const Field& field = found->second;
     if (count > file.size() / field.size + 8) return false;  // so that a damaged count asks for no memory
     std::vector<uint8_t> outside;
@@ -124,7 +124,8 @@ class Directory {
     return true;
   }
 
-  // The one value that all of the field's numbers have, `otherwise` when there is no such field, -1 when they differ.
+  // The one value that all of the field's numbers have, `otherwise` when there is no such field, -1 when they differ or
+  // cannot be had.
   int64_t one(File& file, Tag tag, int64_t otherwise) const {
     const auto found = fields_.find(tag);
     if (found == fields_.end()) return otherwise;
@@ -139,13 +140,29 @@ class Directory {
  private:
   struct Field {
     uint64_t count = 0, offset = 0;
-    size_t size = 0;  // of a number
+    size_t size = 0;  // of a number; 0: of a type that is not read here
     bool inside = false;
     uint8_t bytes[8] = {};
   };
   bool big_endian_ = false;
   std::map<uint16_t, Field> fields_;
 };
+
+#if defined(RVK_ZSTD)
+// The first `bytes` bytes of a frame, as a stream, which is how libtiff reads it: a damaged frame is refused here exactly
+// where it is refused there (a window that asks for too much memory), and what follows the frame is left alone.
+bool decode_zstd(ZSTD_DCtx* context, const uint8_t* data, size_t size, uint8_t* to, size_t bytes) {
+  ZSTD_DCtx_reset(context, ZSTD_reset_session_only);
+  ZSTD_inBuffer in{data, size, 0};
+  ZSTD_outBuffer out{to, bytes, 0};
+  size_t left;
+  do {
+    left = ZSTD_decompressStream(context, &out, &in);
+    if (ZSTD_isError(left)) return false;
+  } while (left != 0 && in.pos < in.size && out.pos < out.size);
+  return out.pos == out.size;
+}
+#endif
 
 // The value of a pixel as it is stored.
 bool stored_as(GDALDataType type, int64_t bits, int64_t format) {
@@ -203,7 +220,8 @@ bool Tiff::read_directory(GDALDataset& dataset) {
     if (!directory.read(file, big_endian, big_tiff, offset)) return false;
     // The image itself comes first; its overviews are marked as reduced, and masks as masks.
     const int64_t subfile = directory.one(file, kSubfileType, 0);
-    if (subfile < 0 || (subfile & 4) != 0 || (d > 0 && (subfile & 1) == 0)) continue;
+    if (subfile < 0) return false;
+    if ((subfile & 4) != 0 || (d > 0 && (subfile & 1) == 0)) continue;
     rows_ = directory.one(file, kLength, -1);
     cols_ = directory.one(file, kWidth, -1);
     if (rows_ != dataset.GetRasterYSize() || cols_ != dataset.GetRasterXSize()) continue;
@@ -368,7 +386,7 @@ const char* Tiff::Reader::decode_block(int64_t index, int64_t rows, int64_t cols
 #endif
 #if defined(RVK_ZSTD)
     case kZstd:
-      if (ZSTD_decompressDCtx(codecs_->zstd.get(), to, bytes, data, static_cast<size_t>(size)) != bytes)
+      if (!decode_zstd(codecs_->zstd.get(), data, static_cast<size_t>(size), to, bytes))
         return "a block is no ZSTD frame of its size";
       break;
 #endif
