@@ -17,12 +17,13 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, Callable
+from typing import IO, Callable, NoReturn
 
 CHUNK = 1 << 20
 RATIO = 100  # what an archive may unpack to, times its own size
 FREE = 1 << 30  # bytes that any archive may unpack to
 HEADER = 1 << 24  # bytes of a tar header, extended ones included
+ENCRYPTED = 1  # of a zip member's flags
 
 # Endings of names, and what opens the bytes of a tar; GDAL's prefix for those read in place.
 TARS: dict[str, Callable[[Path], IO[bytes]]] = {
@@ -33,9 +34,10 @@ TARS: dict[str, Callable[[Path], IO[bytes]]] = {
 }
 IN_PLACE = {".zip": "/vsizip/", ".tar": "/vsitar/"}
 
+# What the standard library's readers raise for damaged bytes; ValueError is tarfile's, of a header's numbers.
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError, struct.error),
-    *(NotImplementedError, RuntimeError, ValueError),
+    ValueError,
 )
 
 
@@ -143,6 +145,11 @@ def walk(path: Path, name: str, take: Callable[[str, IO[bytes]], None], unpacked
             f"{name}: unpacks to more than {most:,} bytes, and has {path.stat().st_size:,} itself; if it is known to "
             f"be that large, give its unpacked_bytes in the dataset's description"
         ) from None
+    except NotImplementedError as error:  # zipfile's, of a member's method
+        raise ArchiveError(
+            f"{name}: corrupt archive, or one that Python's zipfile does not read: {error}; remove it and fetch it "
+            f"again, or pack its files anew"
+        ) from None
     except BROKEN as error:
         raise ArchiveError(f"{name}: corrupt archive: {error}; remove it and fetch it again") from None
     except OSError as error:
@@ -176,21 +183,21 @@ class _Names:
         """The name as a path below the archive. Raises ArchiveError when it is not to be unpacked."""
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-            self._refuse(f"the path of member {name!r} leaves it")
+            self.refuse(f"the path of member {name!r} leaves the archive")
         if not folder and not plain:
-            self._refuse(f"member {name!r} is a link, a device or a sparse file")
+            self.refuse(f"member {name!r} is a link, a device or a sparse file")
         if not folder and path in self._files:
-            self._refuse(f"two members are called {name!r}")
+            self.refuse(f"two members are called {name!r}")
         if not folder and not path.parts:
-            self._refuse("a member has no name")
+            self.refuse("a member has no name")
         if path in (self._files if folder else self._folders) or not self._files.isdisjoint(path.parents):
-            self._refuse(f"member {name!r} is below a file, or a file and a folder at once")
+            self.refuse(f"member {name!r} is below a file, or a file and a folder at once")
         self._folders.update(path.parents)
         (self._folders if folder else self._files).add(path)
         return str(path)
 
-    def _refuse(self, why: str) -> None:
-        raise ArchiveError(f"{self._archive}: corrupt archive: {why}")
+    def refuse(self, why: str) -> NoReturn:
+        raise ArchiveError(f"{self._archive}: {why}")
 
 
 def _walk_zip(path: Path, known: _Names, take: Callable[[str, IO[bytes]], None], most: int) -> None:
@@ -200,6 +207,8 @@ def _walk_zip(path: Path, known: _Names, take: Callable[[str, IO[bytes]], None],
             mode = stat.S_IFMT(member.external_attr >> 16)  # 0 where it was not packed on Unix
             plain = mode in (0, stat.S_IFREG)
             there.append((known.add(member.filename, folder=member.is_dir(), plain=plain), member))
+            if member.flag_bits & ENCRYPTED:
+                known.refuse(f"member {member.filename!r} is encrypted; decrypt it and pack its files anew")
         # Members give no more than they announce.
         if sum(member.file_size for _, member in there) > most:
             raise _TooLargeError

@@ -74,6 +74,14 @@ class Source:
         return found
 
 
+def sources(
+    description: dict, files: dict[str, str | Path], archive: str | None, folder: str | None, label_archive: str | None
+) -> tuple[Source, Source]:
+    """Where a layout's images are, and where its labels are: in an archive of their own, or with the images."""
+    images = Source(description, files, archive, folder)
+    return images, images if label_archive is None else Source(description, files, label_archive, None)
+
+
 def fields(pattern: str) -> list[str]:
     """Names of the fields of a pattern, sorted."""
     return sorted(set(re.findall(r"\{(\w+)\}", pattern)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rvkernels.datasets._files import Source, build, safe
+from rvkernels.datasets._files import Source, build, safe, sources
 from rvkernels.datasets._labels import Shape, box, converted, numbers, polygon, read_json
 from rvkernels.ops.polygonize import polygonize
 from rvkernels.registry import suggest
@@ -43,8 +43,7 @@ def scenes(
     `segmentation`: polygons, and run lengths as lists, which crowds have.
     Raises ValueError naming file and entry.
     """
-    source = Source(description, files, archive, folder)
-    label_source = source if label_archive is None else Source(description, files, label_archive, None)
+    source, label_source = sources(description, files, archive, folder, label_archive)
     parts = annotations if isinstance(annotations, dict) else {None: annotations}
     there = set(source.names)
     entries, found, names = [], {}, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rvkernels.datasets._files import Source, build, paired
+from rvkernels.datasets._files import build, paired, sources
 from rvkernels.datasets._labels import Shape, box, converted, from_lines, numbers, polygon
 from rvkernels.scene import Scene
 
@@ -39,8 +39,7 @@ def scenes(
     Detection takes the box around the four corners, other tasks the quadrilateral. Raises ValueError for a picture
     without text file, a text file without picture, and a line that is something else, by file and line.
     """
-    source = Source(description, files, archive, folder)
-    label_source = None if label_archive is None else Source(description, files, label_archive, None)
+    source, label_source = sources(description, files, archive, folder, label_archive)
     built = build(paired(source, images, labels, label_source=label_source), threads)
 
     def parse(line: str, scene: Scene, known: Classes, where: str) -> Shape | None:

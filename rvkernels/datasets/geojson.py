@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rvkernels.datasets._files import Source, build, paired, safe
+from rvkernels.datasets._files import build, paired, safe, sources
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
 
@@ -45,8 +45,8 @@ def scenes(
     if (scenes is None) == (images is None):
         raise ValueError(f"{where}: give either scenes (a list) or images (a pattern such as images/{{name}}.tif)")
     if images is not None:
-        source = Source(description, files, archive, folder if archive is None else None)
-        label_source = None if label_archive is None else Source(description, files, label_archive, None)
+        folder = folder if archive is None else None
+        source, label_source = sources(description, files, archive, folder, label_archive)
         options = {"label_source": label_source, "skip_unpaired": skip_unpaired}
         return build(paired(source, images, labels, aoi, **options), threads)
 

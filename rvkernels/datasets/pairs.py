@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rvkernels.datasets._files import Source, build, check_sizes, paired
+from rvkernels.datasets._files import build, check_sizes, paired, sources
 from rvkernels.scene import Scene
 
 
@@ -29,8 +29,7 @@ def scenes(
 
     Raises ValueError for an image without label, a label without image, and a label of another size than its image.
     """
-    source = Source(description, files, archive, folder)
-    label_source = None if label_archive is None else Source(description, files, label_archive, None)
+    source, label_source = sources(description, files, archive, folder, label_archive)
     built = build(paired(source, images, labels, label_source=label_source), threads)
     check_sizes(built, threads)
     return built

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from rvkernels.datasets._files import Source, build, paired
+from rvkernels.datasets._files import build, paired, sources
 from rvkernels.datasets._labels import Shape, box, converted, numbers, read_json
 from rvkernels.registry import suggest
 from rvkernels.scene import Scene
@@ -44,8 +44,7 @@ def scenes(
     Features of pictures that are not there, and boxes that lie outside of their picture or have no area, as the
     publisher has some, are left out with a warning. Raises ValueError naming file and feature.
     """
-    source = Source(description, files, archive, folder)
-    label_source = source if label_archive is None else Source(description, files, label_archive, None)
+    source, label_source = sources(description, files, archive, folder, label_archive)
     if labels not in label_source.names:
         raise ValueError(f"{label_source.shown}: no file {labels!r}; {suggest(labels, label_source.names[:20])}")
     path = label_source.path(labels)

@@ -359,7 +359,7 @@ def test_an_uncompressed_tile_that_lacks_rows_is_refused_as_gdal_refuses_it(tmp_
         assert "a.tif: cannot decode rows 0 to 20" in got
 
 
-@pytest.mark.parametrize("window,behind,refused", [(0, b"", False), (31, b"", True), (0, b"behind", False)])
+@pytest.mark.parametrize(("window", "behind", "refused"), [(0, b"", False), (31, b"", True), (0, b"behind", False)])
 def test_a_zstd_frame_is_refused_where_gdal_refuses_it(tmp_path, window, behind, refused):
     """A window of 2 TiB, which asks a decoder for that much memory, is; bytes behind the frame are not."""
     pixels = noise(16, 16, 1)
