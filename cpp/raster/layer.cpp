@@ -160,7 +160,7 @@ bool Layer::decode_tiff(Worker& w, const Rect& piece, const Rect& need, size_t n
     } else {
       std::shared_ptr<Buffer> kept = keep ? cache_->make(room) : nullptr;
       uint8_t* to = kept ? kept->reserve(room) : w.decoded[i].reserve(room);
-      if (w.reader->decode(covering, planes[i], to) != nullptr) return false;
+      if (!w.reader->decode(covering, planes[i], to)) return false;
       data = to;
       counts.decoded += tiff_->blocks_in(covering);
       if (kept) {

@@ -43,13 +43,15 @@ bool decode_lzw(const uint8_t* bytes, size_t size, uint8_t* const out, size_t ou
   for (unsigned c = 0; c < 256; ++c) table[c] = {0, 1};
 
   const size_t bits = size * 8;
-  size_t bit = 0;
+  // What does not begin with a clear code has lost it; libtiff decodes that as if a 0 had come before.
+  if (bits < 9 || big_endian(bytes) >> (64 - 9) != kClear) return false;
+  size_t bit = 9;
   uint8_t* to = out;
   uint8_t* const end = out + out_size;
   for (;;) {  // from one clear code to the next
     unsigned width = 9, next = kFirst;
     unsigned code;
-    do {  // encoders begin with a clear code; several in a row are harmless
+    do {  // several in a row are harmless
       if (bit + width > bits) return false;
       code = static_cast<unsigned>(big_endian(bytes + bit / 8) << (bit & 7) >> (64 - 9));
       bit += width;

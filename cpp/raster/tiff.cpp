@@ -85,8 +85,8 @@ class Directory {
       const uint64_t type = number(entry + 2, 2, big_endian);
       Field field;
       field.count = number(entry + 4, place_size, big_endian);
-      // BYTE, SHORT, LONG, LONG8, as files have it. Of any other type a number cannot be had from here, which leaves the
-      // file to GDAL if it is needed: libtiff takes signed ones, too.
+      // BYTE, SHORT, LONG, LONG8, as files have it. Of any other type a number cannot be had from here, which leaves
+      // the file to GDAL if it is needed: libtiff takes signed ones, too.
       field.size = type == 1 ? 1 : type == 3 ? 2 : type == 4 ? 4 : type == 16 ? 8 : 0;
       const uint8_t* place = entry + 4 + place_size;
       if (field.size != 0 && field.count <= place_size / field.size) {
@@ -149,8 +149,8 @@ class Directory {
 };
 
 #if defined(RVK_ZSTD)
-// The first `bytes` bytes of a frame, as a stream, which is how libtiff reads it: a damaged frame is refused here exactly
-// where it is refused there (a window that asks for too much memory), and what follows the frame is left alone.
+// The first `bytes` bytes of a frame, as a stream, which is how libtiff reads it: a damaged frame is refused here
+// exactly where it is refused there (a window that asks for too much memory), and what follows the frame is left alone.
 bool decode_zstd(ZSTD_DCtx* context, const uint8_t* data, size_t size, uint8_t* to, size_t bytes) {
   ZSTD_DCtx_reset(context, ZSTD_reset_session_only);
   ZSTD_inBuffer in{data, size, 0};
@@ -358,21 +358,21 @@ void Tiff::Reader::announce(const std::vector<Wanted>& wanted) {
 }
 
 // One compressed block of `rows` x `cols` pixels.
-const char* Tiff::Reader::decode_block(int64_t index, int64_t rows, int64_t cols, uint8_t* to) {
+bool Tiff::Reader::decode_block(int64_t index, int64_t rows, int64_t cols, uint8_t* to) {
   const Tiff& t = tiff_;
   const uint64_t offset = t.offsets_[index], size = t.sizes_[index];
   const auto bytes = static_cast<size_t>(rows * cols * t.samples_ * t.bytes_);
   if (size == 0) {
     t.fill(to, rows * cols, index / (t.across_ * t.down_));
-    return nullptr;
+    return true;
   }
   const uint8_t* data;
   if (offset >= ahead_begin_ && offset < ahead_end_ && size <= ahead_end_ - offset) {
     data = ahead_.data() + (offset - ahead_begin_);
   } else {
-    if (size > t.file_->size()) return "a block lies outside the file";
+    if (size > t.file_->size()) return false;
     uint8_t* own = single_.reserve(static_cast<size_t>(size));
-    if (!t.file_->read(offset, static_cast<size_t>(size), own)) return "a block lies outside the file";
+    if (!t.file_->read(offset, static_cast<size_t>(size), own)) return false;
     data = own;
   }
   switch (t.compression_) {
@@ -381,17 +381,16 @@ const char* Tiff::Reader::decode_block(int64_t index, int64_t rows, int64_t cols
     case kOldDeflate:
       if (libdeflate_zlib_decompress(codecs_->deflate.get(), data, static_cast<size_t>(size), to, bytes, nullptr) !=
           LIBDEFLATE_SUCCESS)
-        return "a block is no DEFLATE stream of its size";
+        return false;
       break;
 #endif
 #if defined(RVK_ZSTD)
     case kZstd:
-      if (!decode_zstd(codecs_->zstd.get(), data, static_cast<size_t>(size), to, bytes))
-        return "a block is no ZSTD frame of its size";
+      if (!decode_zstd(codecs_->zstd.get(), data, static_cast<size_t>(size), to, bytes)) return false;
       break;
 #endif
     default:
-      if (!decode_lzw(data, static_cast<size_t>(size), to, bytes)) return "a block is no LZW stream of its size";
+      if (!decode_lzw(data, static_cast<size_t>(size), to, bytes)) return false;
   }
   const int value = static_cast<int>(t.bytes_);
   if (t.predictor_ == 3) {
@@ -401,11 +400,11 @@ const char* Tiff::Reader::decode_block(int64_t index, int64_t rows, int64_t cols
     if (t.swapped_) swap_bytes(to, rows * cols * t.samples_, value);
     if (t.predictor_ == 2) undo_differences(to, rows, cols, t.samples_, value);
   }
-  return nullptr;
+  return true;
 }
 
 // Uncompressed rows, or parts of them, with one read for all that follow each other in the file.
-const char* Tiff::Reader::read_rows(const Rect& covering, int64_t plane, uint8_t* to) {
+bool Tiff::Reader::read_rows(const Rect& covering, int64_t plane, uint8_t* to) {
   const Tiff& t = tiff_;
   const auto pixel = static_cast<uint64_t>(t.samples_ * t.bytes_);
   const auto row_bytes = static_cast<uint64_t>(t.row_bytes());
@@ -415,6 +414,7 @@ const char* Tiff::Reader::read_rows(const Rect& covering, int64_t plane, uint8_t
   uint64_t begin = 0, end = 0;  // what is to be read next, to `to`
   const auto flush = [&] {
     const bool read = end == begin || t.file_->read(begin, static_cast<size_t>(end - begin), to);
+    if (t.swapped_) swap_bytes(to, static_cast<int64_t>(end - begin) / t.bytes_, static_cast<int>(t.bytes_));
     to += end - begin;
     begin = end = 0;
     return read;
@@ -423,7 +423,7 @@ const char* Tiff::Reader::read_rows(const Rect& covering, int64_t plane, uint8_t
     const int64_t index = (plane * t.down_ + row / t.block_rows_) * t.across_ + column;
     const int64_t inside = row % t.block_rows_;
     if (t.sizes_[index] == 0) {
-      if (!flush()) return "a block lies outside the file";
+      if (!flush()) return false;
       t.fill(to, covering.col1 - covering.col0, plane);
       to += length;
       continue;
@@ -431,38 +431,34 @@ const char* Tiff::Reader::read_rows(const Rect& covering, int64_t plane, uint8_t
     const uint64_t first = static_cast<uint64_t>(inside) * row_bytes + inset;
     // Even if these rows are there: GDAL refuses such a block. Only the last strip may end with the image.
     const int64_t held = t.tiled_ ? t.block_rows_ : std::min(t.block_rows_, t.rows_ - (row - inside));
-    if (t.sizes_[index] < static_cast<uint64_t>(held) * row_bytes) return "a block is too short";
+    if (t.sizes_[index] < static_cast<uint64_t>(held) * row_bytes) return false;
     if (t.offsets_[index] > t.file_->size() || t.sizes_[index] > t.file_->size() - t.offsets_[index])
-      return "a block lies outside the file";  // even if these rows do not: GDAL refuses such a block
+      return false;  // even if these rows do not: GDAL refuses such a block
     const uint64_t at = t.offsets_[index] + first;
     if (end != begin && at == end) {
       end += length;
     } else {
-      if (!flush()) return "a block lies outside the file";
+      if (!flush()) return false;
       begin = at;
       end = at + length;
     }
   }
-  return flush() ? nullptr : "a block lies outside the file";
+  return flush();
 }
 
-const char* Tiff::Reader::decode(const Rect& covering, int64_t plane, uint8_t* to) {
+bool Tiff::Reader::decode(const Rect& covering, int64_t plane, uint8_t* to) {
   const Tiff& t = tiff_;
   const int64_t rows = covering.row1 - covering.row0, cols = covering.col1 - covering.col0;
-  if (!t.compressed()) {
-    const char* wrong = read_rows(covering, plane, to);
-    if (wrong == nullptr && t.swapped_) swap_bytes(to, rows * cols * t.samples_, static_cast<int>(t.bytes_));
-    return wrong;
-  }
+  if (!t.compressed()) return read_rows(covering, plane, to);
   int64_t first, count;
   blocks(covering, plane, first, count);
   for (int64_t b = 0; b < count; ++b) {
     const int64_t row = b * t.block_rows_;
-    const char* wrong = decode_block(first + b * t.across_, std::min(t.block_rows_, rows - row), cols,
-                                     to + row * cols * t.samples_ * t.bytes_);
-    if (wrong != nullptr) return wrong;
+    if (!decode_block(first + b * t.across_, std::min(t.block_rows_, rows - row), cols,
+                      to + row * cols * t.samples_ * t.bytes_))
+      return false;
   }
-  return nullptr;
+  return true;
 }
 
 }  // namespace rvk

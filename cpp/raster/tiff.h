@@ -58,15 +58,16 @@ class Tiff {
     void announce(const std::vector<Wanted>& wanted);
 
     // A rectangle that covering() gave, of one plane, to (rows, cols, samples) values at `to`, which has Buffer::kSlack
-    // bytes of room behind them. Blocks that the file does not hold are nodata, or 0. Returns null, or what is wrong.
-    const char* decode(const Rect& covering, int64_t plane, uint8_t* to);
+    // bytes of room behind them. Blocks that the file does not hold are nodata, or 0. False when a
+    // block is damaged or unusual: GDAL is to decode it, or to say what is wrong.
+    bool decode(const Rect& covering, int64_t plane, uint8_t* to);
 
    private:
     static constexpr size_t kAhead = size_t{8} << 20;
     struct Codecs;
 
-    const char* decode_block(int64_t index, int64_t rows, int64_t cols, uint8_t* to);
-    const char* read_rows(const Rect& covering, int64_t plane, uint8_t* to);
+    bool decode_block(int64_t index, int64_t rows, int64_t cols, uint8_t* to);
+    bool read_rows(const Rect& covering, int64_t plane, uint8_t* to);
     void blocks(const Rect& covering, int64_t plane, int64_t& first, int64_t& count) const;
 
     Tiff& tiff_;

@@ -116,11 +116,13 @@ def test_other_ways_are_left_to_gdal(options):
     assert counts["by_gdal"] == counts["decoded"] > 0
 
 
+@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
 @pytest.mark.parametrize("nodata", [None, 9])
 @pytest.mark.parametrize("interleave", ["PIXEL", "BAND"])
 @pytest.mark.parametrize("compression", ["NONE", *(c.upper() for c in COMPRESSIONS)])
-def test_blocks_that_are_not_in_the_file(compression, interleave, nodata):
+def test_blocks_that_are_not_in_the_file(compression, interleave, nodata, endian):
     options = ["SPARSE_OK=TRUE", "TILED=YES", "BLOCKXSIZE=32", "BLOCKYSIZE=32", f"INTERLEAVE={interleave}"]
+    options.append(f"ENDIANNESS={endian}")
     path = "/vsimem/sparse.tif"
     made = gdal.GetDriverByName("GTiff").Create(
         path, COLS, ROWS, 3, gdal.GDT_UInt16, [*options, f"COMPRESS={compression}"]
@@ -317,6 +319,68 @@ def test_odd_directories_are_gdals_to_judge(tag, value, tmp_path):
         assert ours == theirs
     else:
         np.testing.assert_array_equal(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("kind", [6, 8, 9])
+def test_signed_numbers_of_a_directory_are_gdals_to_read(kind, tmp_path):
+    array = image("uint8", 1)
+    path = write(tmp_path / "a.tif", array, ["COMPRESS=LZW", "PREDICTOR=2", "BLOCKYSIZE=16"])
+    data, places = directory(path)
+    struct.pack_into("<H", data, places[317] - 6, kind)
+    Path(path).write_bytes(data)
+    for direct in (True, False):
+        np.testing.assert_array_equal(outcome(path, direct)[0], array[None])
+
+
+def test_a_tile_that_lacks_rows_beyond_the_image_is_gdals_to_judge(tmp_path):
+    whole = np.array([[0, 0, 20, 60]])
+    path = write(tmp_path / "a.tif", image("uint8", 1, 20, 60), ["TILED=YES", "BLOCKXSIZE=64", "BLOCKYSIZE=64"])
+    data, places = directory(path)
+    assert struct.unpack_from("<I", data, places[325]) == (64 * 64,)
+    struct.pack_into("<I", data, places[325], 64 * 20)
+    Path(path).write_bytes(data)
+    for direct in (True, False):
+        with pytest.raises(ValueError, match=r"a\.tif: cannot decode rows 0 to 20"):
+            read(path, direct=direct, windows=whole)
+
+
+@pytest.mark.skipif("zstd" not in _raster.codecs, reason="built without libzstd")
+@pytest.mark.parametrize(("window", "behind", "refused"), [(0, b"", False), (31, b"", True), (0, b"behind", False)])
+def test_zstd_frames_are_refused_where_gdal_refuses_them(window, behind, refused, tmp_path):
+    """A window of 2 TiB, which asks a decoder for that much memory, is; bytes behind the frame are not."""
+    array = image("uint8", 1, 16, 16)
+    path = write(tmp_path / "a.tif", array, ["COMPRESS=ZSTD", "BLOCKYSIZE=16"])
+    raw = array.tobytes()
+    # RFC 8878, 3.1.1: magic number, a header without the content's size, the window's exponent, one last raw block.
+    frame = struct.pack("<IBB", 0xFD2FB528, 0, window << 3) + struct.pack("<I", 1 | len(raw) << 3)[:3] + raw + behind
+    data, places = directory(path)
+    struct.pack_into("<I", data, places[273], len(data))
+    struct.pack_into("<H", data, places[279], len(frame))
+    Path(path).write_bytes(data + frame)
+    for direct in (True, False):
+        if refused:
+            with pytest.raises(ValueError, match=r"a\.tif: cannot decode rows 0 to 16"):
+                read(path, direct=direct, windows=np.array([[0, 0, 16, 16]]))
+        else:
+            pixels, _, counts = read(path, direct=direct, windows=np.array([[0, 0, 16, 16]]))
+            np.testing.assert_array_equal(pixels, array[None])
+            assert counts["by_gdal"] == (not direct)
+
+
+def test_lzw_that_lost_its_first_clear_code_is_gdals_to_judge(tmp_path):
+    path = write(tmp_path / "a.tif", image("uint8", 1), ["COMPRESS=LZW", f"BLOCKYSIZE={ROWS}"])
+    data, places = directory(path)
+    (strip,) = struct.unpack_from("<I", data, places[273])
+    assert data[strip] == 256 >> 1  # the upper bits of a clear code
+    for first in range(128):
+        data[strip] = first
+        Path(path).write_bytes(data)
+        ours, theirs = outcome(path, True), outcome(path, False)
+        if isinstance(theirs, str):
+            assert ours == theirs
+        else:
+            assert ours[2]["by_gdal"] == 1
+            np.testing.assert_array_equal(ours[0], theirs[0])
 
 
 def test_directories_in_a_circle_end(tmp_path):

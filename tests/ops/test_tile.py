@@ -6,7 +6,6 @@ import gzip
 import http.server
 import os
 import re
-import struct
 import subprocess
 import sys
 import threading
@@ -319,82 +318,6 @@ def test_damaged_block_is_an_error_that_names_the_file_and_prints_nothing(tmp_pa
         tile.read(path, grid(512, 512, 64, 64), threads=2)
     assert tile.read(path, np.array([[0, 0, 64, 64]])).shape == (1, 64, 64, 3)  # what is whole can still be read
     assert capfd.readouterr() == ("", "")
-
-
-def field(data: bytearray, tag: int, kind: int = 4) -> int:
-    """Where the directory of a little-endian TIFF has the entry of a tag with one number; the number is 8 bytes on."""
-    return data.index(struct.pack("<HHI", tag, kind, 1))
-
-
-def both(path: Path, whole: np.ndarray) -> tuple[list, int]:
-    """A file's one band, or what was wrong, decoded by us and by GDAL; and how many blocks GDAL decoded for us."""
-    results = []
-    for direct in (True, False):
-        stack = _raster.Stack([str(path)], direct=direct)
-        out = np.empty((1, *whole[0, 2:], 1), np.uint8)
-        try:
-            stack.read(whole, [0], out, 0.0, None, 1)
-        except ValueError as error:
-            results.append(str(error))
-        else:
-            results.append(out)
-        if direct:
-            by_gdal = stack.counts["by_gdal"]
-    return results, by_gdal
-
-
-def test_an_uncompressed_tile_that_lacks_rows_is_refused_as_gdal_refuses_it(tmp_path):
-    """Even where the rows that it lacks lie beyond the image."""
-    path = Path(write(tmp_path / "a.tif", noise(20, 60, 1), ("TILED=YES", "BLOCKXSIZE=64", "BLOCKYSIZE=64")))
-    whole = np.array([[0, 0, 20, 60]])
-    expected = tile.read(path, whole, kernel="reference")
-    np.testing.assert_array_equal(tile.read(path, whole), expected)
-    data = bytearray(path.read_bytes())
-    entry = field(data, 325)  # TileByteCounts
-    assert struct.unpack_from("<I", data, entry + 8) == (64 * 64,)
-    struct.pack_into("<I", data, entry + 8, 64 * 20)
-    path.write_bytes(data)
-    results, _ = both(path, whole)
-    for got in results:
-        assert "a.tif: cannot decode rows 0 to 20" in got
-
-
-@pytest.mark.parametrize(("window", "behind", "refused"), [(0, b"", False), (31, b"", True), (0, b"behind", False)])
-def test_a_zstd_frame_is_refused_where_gdal_refuses_it(tmp_path, window, behind, refused):
-    """A window of 2 TiB, which asks a decoder for that much memory, is; bytes behind the frame are not."""
-    pixels = noise(16, 16, 1)
-    path = Path(write(tmp_path / "a.tif", pixels, ("COMPRESS=ZSTD", "BLOCKYSIZE=16")))
-    raw = pixels.tobytes()
-    # RFC 8878, 3.1.1: magic number, a header without the content's size, the window's exponent, one last raw block.
-    frame = struct.pack("<IBB", 0xFD2FB528, 0, window << 3) + struct.pack("<I", 1 | len(raw) << 3)[:3] + raw + behind
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<I", data, field(data, 273) + 8, len(data))
-    for kind in (3, 4):  # GDAL writes the strip's size as either
-        if struct.pack("<HHI", 279, kind, 1) in data:
-            struct.pack_into("<I", data, field(data, 279, kind) + 8, len(frame))
-    path.write_bytes(data + frame)
-    (ours, theirs), by_gdal = both(path, np.array([[0, 0, 16, 16]]))
-    assert by_gdal == 0
-    for got in (ours, theirs):
-        if refused:
-            assert "cannot decode rows 0 to 16" in got
-        else:
-            np.testing.assert_array_equal(got, pixels[None])
-
-
-@pytest.mark.parametrize("kind", [6, 8, 9, 17])
-def test_a_tag_of_signed_numbers_is_read_as_gdal_reads_it(tmp_path, kind):
-    path = Path(write(tmp_path / "a.tif", noise(16, 16, 1), ("COMPRESS=LZW", "PREDICTOR=2", "BIGTIFF=YES")))
-    whole = np.array([[0, 0, 16, 16]])
-    expected = tile.read(path, whole)
-    data = bytearray(path.read_bytes())
-    entry = data.index(struct.pack("<HHQH", 317, 3, 1, 2))
-    struct.pack_into("<H", data, entry + 2, kind)
-    path.write_bytes(data)
-    (ours, theirs), by_gdal = both(path, whole)
-    np.testing.assert_array_equal(theirs, expected)
-    np.testing.assert_array_equal(ours, expected)
-    assert by_gdal == 1
 
 
 def test_truncated_jpeg_is_an_error(tmp_path, capfd):
