@@ -10,8 +10,9 @@ import pandas as pd
 from rvkernels.figures import INK, Panel, Selection, Tables, shade, three_digits
 from rvkernels.results import Results
 
+# What is drawn: the training's time is in Results.training_unit, which stands for {unit}.
 QUANTITIES = {
-    "train_minutes": "training, minutes",
+    "train_time": "training, {unit}",
     "chips_per_s": "training, chips/s",
     "predict_chips_per_s": "prediction, windows/s",
     "peak_rss_mb": "peak memory, MiB",
@@ -20,8 +21,9 @@ QUANTITIES = {
 
 def select(results: Results) -> Iterator[Selection]:
     rows = pd.concat([results.runs_of(name) for name in results.experiments], ignore_index=True)
-    table = rows.assign(train_minutes=rows.train_epoch_s / 60)[
-        ["experiment", "model", "framework", "seed", *QUANTITIES]
+    unit, seconds = results.training_unit
+    table = rows.assign(train_time=rows.train_epoch_s / seconds, unit=unit)[
+        ["experiment", "model", "framework", "seed", "unit", *QUANTITIES]
     ]
     models = {name: e.models for name, e in results.experiments.items()}
     groups = table.groupby(["experiment", "model", "framework"]).ngroups
@@ -54,7 +56,7 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
             ax.plot([low.iloc[y], high.iloc[y]], [y, y], color=INK, linewidth=1)
         text = f"{at:.3g}" if at < 1000 else f"{at:.0f}"
         ax.annotate(text, (max(at, high.iloc[y]), y), (2, 0), textcoords="offset points", va="center", fontsize=7)
-    ax.set_xlabel(QUANTITIES[quantity])
+    ax.set_xlabel(QUANTITIES[quantity].format(unit=tables["table"].unit.iloc[0]))
     ax.set_xlim(0, 1.35 * high.max())
     ax.set_yticks(range(len(median)), [f"{e}\n{m} · {f}" for e, m, f in median.index], fontsize=7)
     ax.set_ylim(len(median) - 0.5, -0.5)
@@ -64,9 +66,9 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
 
 def _longest(tables: Tables) -> str:
     table = tables["table"]
-    slowest = table.loc[table.train_minutes.idxmax()]
+    slowest = table.loc[table.train_time.idxmax()]
     return (
-        f"All runs together trained for {three_digits(table.train_minutes.sum())} minutes; the longest was "
+        f"All runs together trained for {three_digits(table.train_time.sum())} {slowest.unit}; the longest was "
         f"{slowest.experiment} with {slowest.model} in {slowest.framework} "
-        f"({three_digits(slowest.train_minutes)} minutes)."
+        f"({three_digits(slowest.train_time)} {slowest.unit})."
     )

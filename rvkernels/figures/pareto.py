@@ -13,17 +13,19 @@ from rvkernels.figures import GRAY, MARKERS, Panel, Selection, Tables, label_log
 from rvkernels.interval import geometric_interval, t_interval
 from rvkernels.results import Results
 
-COSTS = {"train_minutes": "training, minutes", "latency_ms": "prediction of one chip, ms"}
+# What is drawn: the training's time is in Results.training_unit, which stands for {unit}.
+COSTS = {"train_time": "training, {unit}", "latency_ms": "prediction of one chip, ms"}
 KEYS = ["model", "framework"]
 
 
 def select(results: Results) -> Iterator[Selection]:
     parts, panels = [], []
+    unit, seconds = results.training_unit
     for name, experiment in results.experiments.items():
         runs = results.runs_of(name)
         metric = runs.primary.iloc[0]
         latency = 1000 * runs.get("latency_1_median_s", pd.Series(math.nan, index=runs.index))
-        runs = runs.assign(train_minutes=runs.train_epoch_s / 60, latency_ms=latency)
+        runs = runs.assign(train_time=runs.train_epoch_s / seconds, latency_ms=latency)
         base = results.runs_of(name, baseline=True)
         base = base[base.model == BASELINE][metric].mean()
         for cost in COSTS:
@@ -31,7 +33,8 @@ def select(results: Results) -> Iterator[Selection]:
                 continue
             rows = _points(runs, metric, cost)
             parts.append(rows.assign(experiment=name, metric=metric, cost=cost, baseline=base))
-            tables = {"table": rows, "metric": metric, "cost": cost, "models": experiment.models, "baseline": base}
+            label = COSTS[cost].format(unit=unit)
+            tables = {"table": rows, "metric": metric, "cost": label, "models": experiment.models, "baseline": base}
             panels.append(Panel(tables, 2.6, name))
     columns = ["experiment", "metric", "cost", *KEYS, "seeds", "quality", "low", "high", "at", "at_low", "at_high"]
     table = pd.concat(parts, ignore_index=True)[[*columns, "baseline", "front"]]
@@ -71,7 +74,7 @@ def draw(tables: Tables, ax: plt.Axes) -> None:
     ax.axhline(tables["baseline"], color=GRAY, linestyle="--", linewidth=1, zorder=0)
     label_log_axis(ax.xaxis)
     ax.minorticks_off()
-    ax.set_xlabel(COSTS[tables["cost"]])
+    ax.set_xlabel(tables["cost"])
     ax.set_ylabel(f"{metric_name(tables['metric'])}, test split")
 
 
