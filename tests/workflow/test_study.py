@@ -121,17 +121,33 @@ def kill_when(directory, log, seconds=240, study="config/smoke.yaml"):
         time.sleep(0.1)  # they look twice a second whether it is gone
 
 
-def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, run_study, untimed):
+def test_killed_in_fetch_a_part_of_chip_and_train_it_ends_as_one_job_undisturbed(smoke, tmp_path, run_study, untimed):
     directory = tmp_path / "killed study"
     directory.mkdir()
-    for log in ("*/fetch.log", "*/chip.log", "*/train/*/*/*.log"):
-        kill_when(directory, log)
-    assert "clearing its lock" in run_study(directory)
+    study = tmp_path / "parts.yaml"
+    text = (ROOT / "config/smoke.yaml").read_text()
+    study.write_text(f"{text}\nparts: {{ chip: 3, predict: 3, evaluate: 2 }}\n")
+    for log in ("*/fetch.log", "*/chip/*-of-3.log", "*/train/*/*/*.log"):
+        kill_when(directory, log, study=study)
+    said = run_study(directory, "--until", "predict_part", "--notemp", study=study)
+    assert "clearing its lock" in said
+    logs = files(directory, "logs/*/predict/**/*-of-3.log")
+    told = {name: path.read_bytes() for name, path in logs.items()}
+    assert len(told) == 9
+    for part in (directory / SMOKE / "parts").glob("*/predict/*/*/*/2-of-3"):  # as of jobs that were killed
+        shutil.rmtree(part)
+    run_study(directory, study=study)
     assert Watcher(directory / SMOKE).look().state == "complete"
     assert not list(directory.rglob("status.json"))
-
     assert not list(directory.rglob("*.part*")), "half a file"
-    assert untimed(directory / SMOKE / "tables/runs.csv") == untimed(smoke / SMOKE / "tables/runs.csv")
+    again = {name for name, path in logs.items() if path.read_bytes() != told[name]}
+    assert again == {name for name in logs if name.endswith("/2-of-3.log")}
+
+    for pattern in ("data/*/chips/*", "predictions/predictions.npz", "predictions/*/*.tif", "eval.json"):
+        ours, theirs = files(directory, pattern), files(smoke, pattern)
+        assert ours.keys() == theirs.keys() != set(), pattern
+        for name, path in theirs.items():
+            assert ours[name].read_bytes() == path.read_bytes(), name
     ours, theirs = files(directory, "best.npz"), files(smoke, "best.npz")
     assert ours.keys() == theirs.keys() != set()
     for name in ours:
@@ -139,31 +155,8 @@ def test_killed_in_fetch_chip_and_train_it_ends_the_same(smoke, tmp_path, run_st
             weights = [k for k in a.files if k.startswith("weights/")]
             assert weights
             assert all(np.array_equal(a[k], b[k]) for k in weights), name
-    for name, path in files(smoke, "eval.json").items():
-        assert json.loads((directory / name).read_text()) == json.loads(path.read_text()), name
-
-
-def test_in_parts_and_killed_among_them_it_ends_the_same(smoke, tmp_path, run_study, untimed):
-    study = tmp_path / "parts.yaml"
-    text = (ROOT / "config/smoke.yaml").read_text()
-    study.write_text(f"{text}\nparts: {{ chip: 3, predict: 3, evaluate: 2 }}\n")
-    kill_when(tmp_path, "*/chip/*-of-3.log", study=study)
-    run_study(tmp_path, "--until", "predict_part", "--notemp", study=study)
-    logs = files(tmp_path, "logs/*/predict/**/*-of-3.log")
-    told = {name: path.read_bytes() for name, path in logs.items()}
-    assert len(told) == 9
-    for part in (tmp_path / SMOKE / "parts").glob("*/predict/*/*/*/2-of-3"):  # as of jobs that were killed
-        shutil.rmtree(part)
-    run_study(tmp_path, "--until", "compare", study=study)
-    again = {name for name, path in logs.items() if path.read_bytes() != told[name]}
-    assert again == {name for name in logs if name.endswith("/2-of-3.log")}
-    for pattern in ("data/*/chips/*", "predictions/predictions.npz", "predictions/*/*.tif", "eval.json"):
-        ours, theirs = files(tmp_path, pattern), files(smoke, pattern)
-        assert ours.keys() == theirs.keys() != set(), pattern
-        for name, path in theirs.items():
-            assert ours[name].read_bytes() == path.read_bytes(), name
-    tables = files(tmp_path, "tables/*.csv")
-    assert (tmp_path / SMOKE / "tables/runs.csv") in tables.values()
+    tables = files(directory, "tables/*.csv")
+    assert (directory / SMOKE / "tables/runs.csv") in tables.values()
     for name, path in tables.items():
         assert untimed(path) == untimed(smoke / name), name
 
