@@ -80,26 +80,6 @@ def test_spacenet_building_boxes(tmp_path):
     assert len(Chips.open(tmp_path / "chips").boxes) >= 43
 
 
-@pytest.mark.parametrize(
-    ("name", "task", "settings"),
-    [
-        ("spacenet_overfit", "segmentation", {"size": 150, "background": "background"}),
-        ("spacenet_overfit_objects", "detection", {"size": 150}),
-    ],
-)
-def test_spacenet_by_heart(name, task, settings, tmp_path):
-    _, scenes, files = prepare(name, tmp_path)
-    assert len({s.images for s in scenes}) == 1
-    with pytest.raises(ValueError, match="shared_ground"):
-        chip(*files, task=task, settings=settings, out=tmp_path / "refused")
-    chip(*files, task=task, settings={**settings, "shared_ground": True}, out=tmp_path / "chips")
-    chips = Chips.open(tmp_path / "chips")
-    train, val, test = (chips.images[chips.rows(s)] for s in ("train", "val", "test"))
-    assert len(train) == 36
-    np.testing.assert_array_equal(train, val)
-    np.testing.assert_array_equal(train, test)
-
-
 def test_spacenet_roads(tmp_path):
     description, scenes, _ = prepare("spacenet_sample_roads", tmp_path)
     assert [(s.rows, s.cols) for s in scenes] == [(1300, 1300)]
