@@ -22,6 +22,7 @@ KEYS = {
     "listed": ("by", "train", "val", "test"),
     "group": ("by", "train", "val", "test", "seed"),
     "scene": ("by", "train", "val", "test", "seed"),
+    "folds": ("by", "count", "fold", "seed"),
     "blocks": ("by", "train", "val", "test", "seed", "size", "margin"),
     "vector": ("by", "file", "attribute", "layer", "size"),
 }
@@ -37,6 +38,9 @@ def check_settings(settings: dict, where: str = "split") -> None:
                 {group}) or patterns; one of them may be a share in (0, 1): so much of the scenes of the training groups
     by: scene   train, val, test: shares of the scenes that add up to 1 (0.7, 0.15, 0.15), drawn by `seed`; scenes that
                 have a class are drawn class by class
+    by: folds   cross-validation: scenes dealt into `count` parts of nearly the same size, class by class and group by
+                group, in an order drawn by `seed`; part `fold` (from 0) is the test split, the next one (after the last
+                the first) validation, the others training. Over all folds every scene is tested once
     by: blocks  shares of square blocks of `size` pixels in every scene, drawn by `seed`; `margin` pixels between blocks
                 of different splits are in none
     by: vector  polygons of `file` (GeoJSON, GPKG, ...; of a `layer` where it has several), whose `attribute` ("split")
@@ -62,6 +66,12 @@ def check_settings(settings: dict, where: str = "split") -> None:
                 raise ValueError(f"{where}: {s}: expected groups or a share between 0 and 1, got {given[s]!r}")
     elif by in ("scene", "blocks"):
         _shares(settings, where)
+    if by == "folds":
+        count, fold = settings.get("count"), settings.get("fold")
+        if type(count) is not int or count < 3:
+            raise ValueError(f"{where}: count: expected at least 3 parts, one for each split, got {count!r}")
+        if type(fold) is not int or not 0 <= fold < count:
+            raise ValueError(f"{where}: fold: expected a part from 0 to {count - 1}, got {fold!r}")
     if by == "blocks":
         size, margin = settings.get("size"), settings.get("margin", 0)
         if not isinstance(size, int) or size < 1:
@@ -92,7 +102,8 @@ def split(scenes: Iterable[Scene] | Mapping[str, Scene], settings: dict) -> list
     elif settings["by"] == "vector":
         regions = vector_split.regions(scenes, SPLITS, **{k: v for k, v in settings.items() if k != "by"})
     else:
-        chosen = {"listed": _listed, "group": _group, "scene": _scene}[settings["by"]](scenes, settings)
+        ways = {"listed": _listed, "group": _group, "scene": _scene, "folds": _folds}
+        chosen = ways[settings["by"]](scenes, settings)
         regions = [Region(s.id, 0, 0, s.rows, s.cols, chosen[s.id]) for s in scenes if s.id in chosen]
     order = {s.id: i for i, s in enumerate(scenes)}
     regions.sort(key=lambda r: (SPLITS.index(r.split), order[r.scene], r.row, r.col))
@@ -195,6 +206,17 @@ def _scene(scenes: list[Scene], settings: dict) -> dict[str, str]:
         for part, index in zip(SPLITS, _deal(order, shares)):
             _assign(chosen, [ids[i] for i in index], part)
     return chosen
+
+
+def _folds(scenes: list[Scene], settings: dict) -> dict[str, str]:
+    count, fold = settings["count"], settings["fold"]
+    kinds = list(dict.fromkeys((s.class_name, s.group) for s in scenes))
+    dealt = []  # kind after kind, so that cards dealt in turn spread each of them over all parts
+    for k, kind in enumerate(kinds):
+        ids = [s.id for s in scenes if (s.class_name, s.group) == kind]
+        dealt += [ids[i] for i in philox.permutation(len(ids), settings.get("seed", 0), k, op=_OP_ORDER)]
+    splits = {fold: "test", (fold + 1) % count: "val"}
+    return {scene: splits.get(i % count, "train") for i, scene in enumerate(dealt)}
 
 
 def _deal(order: np.ndarray, shares: np.ndarray) -> list[np.ndarray]:

@@ -89,6 +89,28 @@ def test_blocks_of_different_splits_are_a_margin_apart(rows, cols, size, margin,
             assert (owner >= 0).all()
 
 
+@pytest.mark.parametrize("count", [3, 5])
+def test_every_scene_is_tested_in_one_fold(count):
+    found = [by_split(split(TREES, {"by": "folds", "count": count, "fold": k, "seed": 2})) for k in range(count)]
+    tested = Counter(name for f in found for name in f["test"])
+    assert tested == Counter(s.id for s in TREES)
+    for k, fold in enumerate(found):
+        assert sorted([*fold["train"], *fold["val"], *fold["test"]]) == sorted(s.id for s in TREES)
+        assert fold["val"] == found[(k + 1) % count]["test"]
+        assert len(fold["test"]) in (24 // count, -(-24 // count))
+        per_site = Counter(name.split("_")[0] for name in fold["test"])
+        assert set(per_site) == {"HARV", "TEAK", "SJER"}
+        assert max(per_site.values()) - min(per_site.values()) <= 1
+    other = by_split(split(TREES, {"by": "folds", "count": count, "fold": 0, "seed": 3}))
+    assert other != found[0]
+
+
+def test_folds_of_scenes_that_are_a_group_each():
+    scenes = [scene(f"s{i}", group=f"g{i}") for i in range(10)]
+    sizes = [len(by_split(split(scenes, {"by": "folds", "count": 5, "fold": k}))["test"]) for k in range(5)]
+    assert sizes == [2] * 5
+
+
 def test_blocks_are_dealt_by_share():
     regions = split([scene("a", 1000, 1000)], {"by": "blocks", "size": 100, "train": 0.6, "val": 0.2, "test": 0.2})
     assert Counter(r.split for r in regions) == {"train": 60, "val": 20, "test": 20}
@@ -97,8 +119,11 @@ def test_blocks_are_dealt_by_share():
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({"by": "tile"}, r"by: no 'tile'; there are blocks, group, listed, scene"),
+        ({"by": "tile"}, r"by: no 'tile'; there are blocks, folds, group, listed, scene"),
         ({}, r"by: no None"),
+        ({"by": "folds", "count": 2, "fold": 0}, r"count: expected at least 3 parts, one for each split, got 2"),
+        ({"by": "folds", "count": 5, "fold": 5}, r"fold: expected a part from 0 to 4, got 5"),
+        ({"by": "folds", "count": 5}, r"fold: expected a part from 0 to 4, got None"),
         ({"by": "scene", "trian": 0.5}, r"unknown key 'trian' for by: scene; .*Did you mean 'train'\?"),
         (
             {"by": "scene", "train": 0.5, "val": 0.5, "test": 0.5},
