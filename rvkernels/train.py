@@ -8,11 +8,12 @@ The run folder `out` holds
     log.csv       one line per epoch
     steps.npz     one value per step, of every start: STEP_COLUMNS
     status.json   while it runs: how far it is, for `rvk watch`
-    record.json   written last: it is there when the run is finished
+    record.json   it is there when the run is finished
+    finished.json a copy of it, which is no output of the workflow's that this would remove to run the stage again
 
 A run that was killed at any moment goes on from last.npz. On the CPU, with the same number of threads, it ends with the
-same bytes as an uninterrupted one, times apart. A finished run is only checked again, unless its code was edited; to
-repeat it, delete its folder.
+same bytes as an uninterrupted one, times apart. A finished run is only checked again, unless its code was edited, and
+keeps its record: the commit, machine and times that it had. To repeat it, delete its folder.
 
 Several workers (rvkernels/workers.py) train on slices of the same batches with the gradient of the whole batch, so that
 their number changes the rounding of sums and nothing else; a run may go on with another number of them. The first alone
@@ -47,7 +48,7 @@ from rvkernels.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from rvkernels.chips import Chips
 from rvkernels.ema import Average
 from rvkernels.ema import complete_settings as complete_ema
-from rvkernels.files import atomic, remove
+from rvkernels.files import atomic, read_json, remove, write_json
 from rvkernels.frameworks import Framework, check_accumulate, check_arithmetic, complete_loss, complete_optimizer
 from rvkernels.mix import complete_settings as complete_mix
 from rvkernels.models import Graph, OwnModel
@@ -700,8 +701,17 @@ class Run:
             batch = next(iter(stream))
         return timing.timed_passes(net, batch.images, batch.targets)
 
+    def kept_record(self) -> dict[str, object] | None:
+        """The record of this very run, when it was finished before."""
+        path = self.out / "finished.json"
+        finished = read_json(path) if path.is_file() else {}
+        return finished["record"] if finished.get("run") == self.digest() else None
+
     def finish(self) -> None:
-        """Read best.npz back into a fresh model, check that it is what was measured, time it, write the record."""
+        """Read best.npz back into a fresh model, check that it is what was measured, time it, write the record.
+
+        Of a run that was finished before only the check is made: its record stands.
+        """
         metric, course = self.settings["metric"], self.course
         self.status.tell("finish")
         net = self.build(read_checkpoint(self.out / "best.npz").weights)
@@ -712,6 +722,10 @@ class Run:
                 f"{self.out / 'best.npz'}: read back, its {metric} is {again:.6f}, but {known:.6f} was measured while "
                 f"training; no record is written"
             )
+        kept = self.kept_record()
+        if kept is not None:
+            write_json(self.out / "record.json", kept)
+            return
         steps = self._steps()
         with atomic(self.out / "steps.npz") as temporary:
             np.savez(temporary, **steps)
@@ -775,6 +789,7 @@ class Run:
             peak_device_mb=max(held) if held else None,
             software_of=self.framework.Framework.versions(),
         )
+        write_json(self.out / "finished.json", {"run": self.digest(), "record": read_json(self.out / "record.json")})
 
     def go(self, team: Team | None = None) -> None:
         """Train to the end, as one of `team`; None: alone.

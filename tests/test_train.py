@@ -66,7 +66,8 @@ def test_a_run_writes_what_it_says_and_learns(study, task):
     arguments = study(task, epochs=6, schedule={"name": "one_cycle", "lr": 0.02})
     Run(**arguments).go()
     out = Path(arguments["out"])
-    assert sorted(p.name for p in out.iterdir()) == ["best.npz", "last.npz", "log.csv", "record.json", "steps.npz"]
+    expected = {"best.npz", "last.npz", "log.csv", "record.json", "finished.json", "steps.npz"}
+    assert {p.name for p in out.iterdir()} == expected
     log = read_log(out)
     assert [int(row["epoch"]) for row in log] == [1, 2, 3, 4, 5, 6]
     assert [int(row["step"]) for row in log] == [5, 10, 15, 20, 25, 30]
@@ -133,12 +134,21 @@ def test_a_lost_best_file_comes_back(study, tmp_path, interrupt):
 def test_a_finished_run_is_not_trained_again(study, monkeypatch):
     arguments = study()
     Run(**arguments).go()
-    before = Path(arguments["out"], "best.npz").read_bytes()
+    before = {name: Path(arguments["out"], name).read_bytes() for name in ("best.npz", "record.json")}
     Path(arguments["out"], "record.json").unlink()
     monkeypatch.delattr(Run, "train_epoch")
+    Run(**arguments).go()  # with times, which would differ
+    assert {name: Path(arguments["out"], name).read_bytes() for name in before} == before
+
+
+def test_the_record_of_another_run_is_not_kept(study):
+    arguments = study()
     Run(**arguments).go()
-    assert Path(arguments["out"], "best.npz").read_bytes() == before
-    assert Path(arguments["out"], "record.json").exists()
+    first = json.loads(Path(arguments["out"], "record.json").read_text())
+    Run(**{**arguments, "code": "edited"}).go()
+    second = json.loads(Path(arguments["out"], "record.json").read_text())
+    assert second["started"] >= first["started"]
+    assert second["times_s"] != first["times_s"]
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
