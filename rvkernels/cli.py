@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 Arguments = argparse.Namespace
 
+# Settings of a prediction (rvkernels.predict.complete_settings) that `rvk predict` takes in place of the bundle's.
+PREDICT_SETTINGS = {
+    "size": (int, "rows and columns of a window in pixels"),
+    "stride": (int, "pixels between windows"),
+    "batch": (int, "windows per batch"),
+    "views": (int, "1, 4 or 8: as it is, mirrored, turned"),
+    "score_show": (float, "detection: least score of a box that is shown"),
+    "nms_iou": (float, "detection: of boxes that overlap more, the better is kept"),
+}
+
 
 def fetch(a: Arguments) -> None:
     """verify and list a dataset's files"""
@@ -160,7 +170,7 @@ def bench_table(a: Arguments) -> None:
     bench_table(a.records, [Measurement(*m) for m in a.settings["measurements"]], a.out)
 
 
-def predict(a: Arguments) -> None:
+def predict_regions(a: Arguments) -> None:
     """predict the test regions with a trained model"""
     from rvkernels import dataset
     from rvkernels.files import read_json
@@ -296,6 +306,23 @@ def export(a: Arguments) -> None:
     export(a.run_folder, a.to, a.out, normalise=a.normalise)
 
 
+def bundle(a: Arguments) -> None:
+    """a trained model as one file that `rvk predict` needs"""
+    from rvkernels import bundle
+
+    bundle.write(a.run_folder, a.out)
+
+
+def predict(a: Arguments) -> None:
+    """predict whole images of one's own with a bundle"""
+    from rvkernels import bundle
+
+    settings = {key: getattr(a, key) for key in PREDICT_SETTINGS}
+    options = {"framework": a.framework, "threads": a.threads, "device": a.device}
+    for path in bundle.predict(a.bundle, a.images, a.out, **options, **settings):
+        print(path)
+
+
 def convert_weights(a: Arguments) -> None:
     """a state_dict of torchvision's or timm's ResNet as weights to start from"""
     from rvkernels.pretrained import convert
@@ -401,7 +428,7 @@ def parser() -> argparse.ArgumentParser:
         verb(init, "dataset"),
         verb(train, "dataset", "chips", "statistics", "weights", threads=True),
         verb(bench_train, "dataset", "chips", "statistics", "weights", threads=True),
-        parted(verb(predict, "dataset", "run", "scenes", "regions", "statistics", threads=True)),
+        parted(verb(predict_regions, "dataset", "run", "scenes", "regions", "statistics", threads=True)),
     ]
     for sub in runs:
         sub.add_argument("--model", required=True, help="file of rvkernels/models/")
@@ -435,6 +462,25 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", required=True, metavar="KIND", help=kinds)
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     sub.add_argument("--normalise", action="store_true", help="the network takes pixel values, not normalised ones")
+
+    sub = verbs.add_parser("bundle", help=bundle.__doc__, description=bundle.__doc__)
+    sub.set_defaults(call=bundle)
+    sub.add_argument("run_folder", type=Path, metavar="RUN", help=f"{files['run']}, predicted by its study")
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="bundle to write (.zip)")
+
+    sub = verbs.add_parser("predict", help=predict.__doc__, description=predict.__doc__)
+    sub.set_defaults(call=predict)
+    sub.add_argument("bundle", type=Path, metavar="BUNDLE", help="file of rvk bundle")
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="raster with the bands and dtype of the training")
+    sub.add_argument(
+        "out", type=Path, metavar="DIR", help="folder to write: GeoTIFF and GeoJSON, named after the images"
+    )
+    sub.add_argument("--framework", help="that computes; default: the one that trained")
+    sub.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
+    sub.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores")
+    for name, (kind, text) in PREDICT_SETTINGS.items():
+        option = f"--{name.replace('_', '-')}"
+        sub.add_argument(option, type=kind, metavar="N", help=f"{text}; default: as in the bundle's study")
 
     sub = verbs.add_parser("convert-weights", help=convert_weights.__doc__, description=convert_weights.__doc__)
     sub.set_defaults(call=convert_weights)
@@ -501,12 +547,25 @@ def _follows() -> bool:
     return seat is not None and seat.rank > 0
 
 
+def _framework(a: Arguments) -> str | None:
+    """The framework that this process is to run, None when there is none."""
+    if "bundle" not in a or a.framework is not None:
+        return getattr(a, "framework", None)
+    from rvkernels.bundle import read_about
+
+    try:
+        return read_about(a.bundle)["framework"]
+    except (ValueError, FileNotFoundError):
+        return None  # predict reads it again, and says what is wrong
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. Returns 0; 1 when `bench` found a wrong result; 2 after one line about a wrong input."""
     a = parser().parse_args(arguments)
     a.arguments = sys.argv[1:] if arguments is None else arguments
-    if "framework" in a:
-        environment.enter(a.framework, a.threads, a.arguments)
+    framework = _framework(a)
+    if framework is not None:
+        environment.enter(framework, a.threads, a.arguments)
     from rvkernels.files import read_json
     from rvkernels.progress import start_log, tell_error
 

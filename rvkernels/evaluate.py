@@ -394,7 +394,7 @@ def _check_covered(scene: Scene, window: np.ndarray, truth: np.ndarray, found: n
     if (valid[missing] == 1).any():
         raise ValueError(
             f"scene {scene.id}: {int((valid[missing] == 1).sum())} labelled pixels have data but no prediction; "
-            f"run `rvk predict` again"
+            f"run `rvk predict-regions` again"
         )
 
 

@@ -112,7 +112,7 @@ def replay(folders: Sequence[str | Path], task: str, windows: int, regions: Sequ
 
 def _told(folder: Path) -> dict:
     if not (folder / "part.json").is_file():
-        raise FileNotFoundError(f"{folder / 'part.json'}: no such file; run `rvk predict --part` first")
+        raise FileNotFoundError(f"{folder / 'part.json'}: no such file; run `rvk predict-regions --part` first")
     return read_json(folder / "part.json")
 
 

@@ -1,4 +1,4 @@
-"""Predictions on disk: what `rvk predict` writes and `rvk evaluate` reads.
+"""Predictions on disk: what `rvk predict-regions` writes and `rvk evaluate` reads.
 
 One folder per run:
     predictions.npz   the exact numbers, for evaluation:
@@ -64,14 +64,14 @@ class Predictions:
         """FileNotFoundError when the folder holds no predictions, ValueError naming the file when it is damaged."""
         path = Path(folder) / FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; run `rvk predict` first")
+            raise FileNotFoundError(f"{path}: no such file; run `rvk predict-regions` first")
         try:
             with np.load(path, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
                 arrays = {name: file[name] for name in ARRAYS[meta["task"]]}
                 return Predictions(**meta, regions=file["regions"], arrays=arrays)
         except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
-            raise ValueError(f"{path}: not readable predictions ({error}); run `rvk predict` again") from None
+            raise ValueError(f"{path}: not readable predictions ({error}); run `rvk predict-regions` again") from None
 
     def scene_regions(self, scene: str) -> list[Region]:
         """The predicted regions of one scene, in order."""

@@ -428,5 +428,5 @@ def test_only_all_parts_are_gathered(dataset):
     with pytest.raises(ValueError, match=r"scene a: of \d+ rows of a region the parts have .*; predict them again"):
         predicted_parts.replay(folders, "segmentation", len(windows), wanted, lambda *found: None)
     (folders[0] / "part.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"part\.json: no such file; run `rvk predict --part` first"):
+    with pytest.raises(FileNotFoundError, match=r"part\.json: no such file; run `rvk predict-regions --part` first"):
         predicted_parts.replay(folders, "segmentation", len(windows), wanted, print)

@@ -659,7 +659,7 @@ def test_a_scene_cannot_lead_out_of_the_folder(tmp_path):
 
 
 def test_damaged_predictions_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="rvk predict"):
+    with pytest.raises(FileNotFoundError, match="rvk predict-regions"):
         Predictions.read(tmp_path)
     (tmp_path / "predictions.npz").write_bytes(b"PK not a zip")
     with pytest.raises(ValueError, match="not readable predictions"):

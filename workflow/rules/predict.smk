@@ -21,7 +21,7 @@ rule predict:
         folder=subpath(input.record, parent=True),
     shell:
         RVK
-        + " --log {log:q} predict --settings {params.settings:q} --framework {wildcards.framework}"
+        + " --log {log:q} predict-regions --settings {params.settings:q} --framework {wildcards.framework}"
         " --model {wildcards.model} --seed {wildcards.seed} --dataset {input.dataset:q}"
         " --run {params.folder:q} --scenes {input.scenes:q} --regions {input.regions:q} --statistics {input.statistics:q}"
         " --threads {threads} --out {output.predictions:q} {params.part}"
