@@ -180,9 +180,7 @@ def _archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             missing = sorted({ABOUT, CHECKPOINT} - set(archive.namelist()))
             if missing:
-                raise ValueError(
-                    f"{path}: no bundle, as it has no {missing[0]}; `rvk bundle` makes one of a training"
-                )
+                raise ValueError(f"{path}: no bundle, as it has no {missing[0]}; `rvk bundle` makes one of a training")
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: no bundle, or damaged: {error}; `rvk bundle` makes one of a training") from None

@@ -6,12 +6,11 @@ The page holds no number that is not in a table, a record or the study's setting
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import threading
 import urllib.parse
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from rvkernels.facts import Form, Number, facts
 from rvkernels.figures import Figure, metric_name, scientific, three_digits, write
 from rvkernels.figures import figures as figures_of
 from rvkernels.files import atomic, write_json
+from rvkernels.pool import pool
 from rvkernels.progress import Progress
 from rvkernels.results import Results
 from rvkernels.svg import inline_svg
@@ -100,10 +100,8 @@ def _drawn(
         for name in names:
             yield name, _draw(results, name, folder)
         return
-    # Matplotlib draws in one thread; a process starts anew, since one that is forked may find locks held.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_open, initargs=source) as pool:
-        jobs = {pool.submit(_draw_there, name, folder): name for name in names}
+    with pool(workers, _open, source) as drawing:  # Matplotlib draws in one thread
+        jobs = {drawing.submit(_draw_there, name, folder): name for name in names}
         for job in as_completed(jobs):
             yield jobs[job], job.result()
 

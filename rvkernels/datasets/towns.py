@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from shapely.geometry import mapping
@@ -28,6 +26,7 @@ from rvkernels.datasets._towns.cover import area_of_interest, land_cover, visibl
 from rvkernels.datasets._towns.layout import plan_scene
 from rvkernels.datasets._towns.paint import expose, paint
 from rvkernels.files import locked, read_json, write_json
+from rvkernels.pool import pool
 from rvkernels.scene import Scene
 
 VERSION = 1  # of the drawing: raise it when the pictures change, so that old ones are drawn again
@@ -124,8 +123,8 @@ def draw(
     todo = [(folder, name, seed, size, dtype) for name in split if not _is_drawn(folder, name, seed, size, dtype)]
     workers = min(threads or os.cpu_count() or 1, len(todo))
     if workers > 1:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(_draw_scene, *zip(*todo)))
+        with pool(workers) as drawing:
+            list(drawing.map(_draw_scene, *zip(*todo)))
     else:
         for job in todo:
             _draw_scene(*job)

@@ -6,6 +6,7 @@ machine, their GPUs are device files, and `sacctmgr` is two lines that know one 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -103,7 +104,9 @@ class Trial:
     def _start(self, *command: str | Path) -> subprocess.Popen:
         command = self.slurm.command(*command, "--directory", self.work, cwd=ROOT)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, env=self._variables, cwd=ROOT, **pipes)
+        # Where the tests run in the background a shell has told them to ignore SIGINT, and so their children.
+        heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command, env=self._variables, cwd=ROOT, preexec_fn=heeding, **pipes)
 
 
 def end(run: subprocess.Popen) -> tuple[int, str]:
