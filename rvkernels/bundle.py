@@ -4,7 +4,8 @@ A bundle is a zip archive of two members:
 
     best.npz      the checkpoint of the training (rvkernels/checkpoint.py)
     bundle.json   what it is and how it predicted: task, framework, model and its settings, classes with their colours,
-                  bands, dtype of the pixels, mean and std per band, settings of the prediction, where it comes from
+                  bands, dtype of the pixels, mean and std per band, settings of the prediction; of the training the
+                  dataset, seed, start, software with its commit, and what its best epoch measured
 
 A bundle of a model of the user's own (rvkernels/own_model.py) names the module, which has to be there to predict.
 """
@@ -31,7 +32,7 @@ def write(run: str | Path, out: str | Path) -> None:
 
     run  folder of `rvk train`, with the predictions of its study in it, whose settings the bundle takes
 
-    Raises FileNotFoundError when there is no finished epoch or no prediction, and ValueError for damaged ones.
+    Raises FileNotFoundError when the training is not finished or there is no prediction, ValueError for damaged ones.
     """
     from rvkernels.checkpoint import read_checkpoint
     from rvkernels.files import atomic, read_json
@@ -41,6 +42,7 @@ def write(run: str | Path, out: str | Path) -> None:
     trained = read_checkpoint(run / CHECKPOINT)
     predictions = Predictions.read(run / "predictions")
     told = read_json(run / "predictions" / RECORD)["settings"]
+    record = read_json(run / "record.json")
     if "classes" not in told:
         raise ValueError(f"{run / 'predictions'}: of an earlier rvkernels; remove that folder and run the study again")
     identity = trained.meta["identity"]
@@ -53,7 +55,8 @@ def write(run: str | Path, out: str | Path) -> None:
         **{key: identity[key] for key in ("mean", "std")},
         "predict": predictions.settings,
         "trained": {
-            **{key: identity[key] for key in ("dataset", "seed", "rvkernels")},
+            **{key: identity[key] for key in ("dataset", "seed")},
+            **{key: record[key] for key in ("started", "software")},
             "epoch": trained.meta["epoch"],
             "validation": trained.meta["metrics"],
         },

@@ -14,7 +14,7 @@ from rvkernels import bundle, cli, environment, predict, progress, raster, regis
 from rvkernels.batches import Normalisation
 from rvkernels.checkpoint import Checkpoint, write_checkpoint
 from rvkernels.datasets._files import build
-from rvkernels.files import read_json
+from rvkernels.files import read_json, write_json
 from rvkernels.predictions import Predictions
 from rvkernels.scene import Region
 from rvkernels.weights import initial
@@ -58,11 +58,11 @@ def run(tmp_path):
             "settings": {"precision": "float32"},
             "dataset": "towns",
             "seed": 5,
-            "rvkernels": "0.1.0",
         }
         graph = registry.load("models", model).graph(2, 2, **settings)
         meta = {"identity": identity, "epoch": 3, "metrics": {"miou": 0.5}}
         write_checkpoint(folder / "best.npz", Checkpoint(initial(graph, 1), meta))
+        write_json(folder / "record.json", {"started": "2026-01-01T00:00:00Z", "software": {"commit": "abc"}})
         (scene,) = build([{"id": "town", "images": [str(write_image(tmp_path / "town.tif", rows, cols))]}])
         predict.predict(
             **{key: identity[key] for key in ("framework", "model", "model_settings", "task", "dataset", "seed")},
@@ -133,6 +133,14 @@ def test_the_same_run_gives_the_same_bytes(run, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.read("best.npz") == (folder / "best.npz").read_bytes()
+    assert bundle.read_about(tmp_path / "a.zip")["trained"] == {
+        "dataset": "towns",
+        "seed": 5,
+        "epoch": 3,
+        "validation": {"miou": 0.5},
+        "started": "2026-01-01T00:00:00Z",
+        "software": {"commit": "abc"},
+    }
 
 
 @pytest.mark.parametrize(
