@@ -304,6 +304,16 @@ def test_of_a_long_training_a_page_carries_the_first_steps_and_some_of_the_other
     assert titles == ["unet: training loss (after step 200 one of 25)"]
 
 
+def test_charts_tell_the_time_of_a_training_in_the_unit_of_their_table(made):
+    folder = made[0].folder / "figures"
+    cost, pareto = pd.read_csv(folder / "cost.csv"), pd.read_csv(folder / "pareto.csv")
+    titles = [chart.title for chart in registry.load("charts", "cost").charts(cost)]
+    assert titles[0] == f"training, {cost.unit[0]}"
+    drawn = json.dumps([chart.layers for chart in registry.load("charts", "pareto").charts(pareto)])
+    assert f'"training, {cost.unit[0]}"' in drawn
+    assert "{unit}" not in drawn + " ".join(titles)
+
+
 def test_every_file_of_charts_is_one_of_figures():
     assert set(registry.names("charts")) <= set(registry.names("figures"))
     assert "</script" not in charts.library()

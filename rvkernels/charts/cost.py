@@ -38,7 +38,7 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
             ),
         ]
         yield Chart(
-            title,
+            title.format(unit=table.unit.iloc[0]),
             lines * (14 * frameworks + 12),
             [{"transform": line, "mark": mark, "encoding": {**where, **place}} for mark, place in layers],
         )

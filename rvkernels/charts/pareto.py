@@ -8,7 +8,7 @@ import pandas as pd
 
 from rvkernels.charts import Chart, color, hover, number
 from rvkernels.figures import GRAY, metric_name
-from rvkernels.figures.pareto import COSTS, limits
+from rvkernels.figures.pareto import limits
 
 
 def charts(table: pd.DataFrame) -> Iterator[Chart]:
@@ -18,7 +18,7 @@ def charts(table: pd.DataFrame) -> Iterator[Chart]:
         across, upright = limits(rows, baseline)
         x = number(
             "at",
-            COSTS[cost],
+            cost,
             scale={"type": "log", "domain": list(across), "nice": False},
             axis={"tickCount": 4, "format": "~g"},
         )

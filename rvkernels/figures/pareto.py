@@ -31,9 +31,8 @@ def select(results: Results) -> Iterator[Selection]:
         for cost in COSTS:
             if runs[cost].isna().all():
                 continue
-            rows = _points(runs, metric, cost)
-            parts.append(rows.assign(experiment=name, metric=metric, cost=cost, baseline=base))
-            label = COSTS[cost].format(unit=unit)
+            rows, label = _points(runs, metric, cost), COSTS[cost].format(unit=unit)
+            parts.append(rows.assign(experiment=name, metric=metric, cost=label, baseline=base))
             tables = {"table": rows, "metric": metric, "cost": label, "models": experiment.models, "baseline": base}
             panels.append(Panel(tables, 2.6, name))
     columns = ["experiment", "metric", "cost", *KEYS, "seeds", "quality", "low", "high", "at", "at_low", "at_high"]
@@ -126,5 +125,5 @@ def _front(tables: Tables) -> str:
     parts = []
     for (experiment, cost), rows in table[table.front].groupby(["experiment", "cost"], sort=False):
         names = ", ".join(f"{row.model} in {row.framework}" for row in rows.itertuples())
-        parts.append(f"{experiment} ({COSTS[cost].split(',')[0]}): {names}")
+        parts.append(f"{experiment} ({cost.split(',')[0]}): {names}")
     return f"Beaten by none: {'; '.join(parts)}."
