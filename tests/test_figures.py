@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -86,6 +87,27 @@ def test_what_nothing_beats_is_on_the_front():
     points = pareto._points(made, "miou", "minutes").set_index("model")
     assert points.front.to_dict() == {"a": True, "b": True, "c": False}
     assert points.low.isna().all()  # one seed has no interval
+
+
+def results(*networks):
+    """Of one experiment, as far as quality against cost is concerned."""
+    rows = [("land", *network, 0, "miou", 0.5 + i / 10, 60.0 + i) for i, network in enumerate(networks)]
+    columns = ["experiment", "model", "framework", "seed", "primary", "miou", "train_epoch_s"]
+    table = pd.DataFrame(rows, columns=columns)
+
+    def runs_of(name, *, baseline=False):
+        return pd.concat([table, pd.DataFrame([{"model": "baseline", "miou": 0.3}])]) if baseline else table
+
+    experiments = {"land": SimpleNamespace(models=sorted({model for model, _ in networks}))}
+    return SimpleNamespace(experiments=experiments, training_unit=("minutes", 60.0), runs_of=runs_of)
+
+
+def test_quality_against_cost_is_of_two_networks_or_more():
+    assert list(pareto.select(results(("unet", "torch")))) == []
+    (selection,) = pareto.select(results(("unet", "torch"), ("unet", "caffe2")))
+    table = selection.tables["table"]
+    assert set(table.cost) == {"training, minutes"}
+    assert table["at"].tolist() == pytest.approx([1.0, 61 / 60])
 
 
 def test_intervals_of_cost_are_on_its_logarithm():

@@ -23,6 +23,8 @@ def select(results: Results) -> Iterator[Selection]:
     unit, seconds = results.training_unit
     for name, experiment in results.experiments.items():
         runs = results.runs_of(name)
+        if len(runs.groupby(KEYS)) < 2:
+            continue  # a point alone is beside nothing
         metric = runs.primary.iloc[0]
         latency = 1000 * runs.get("latency_1_median_s", pd.Series(math.nan, index=runs.index))
         runs = runs.assign(train_time=runs.train_epoch_s / seconds, latency_ms=latency)
@@ -35,6 +37,8 @@ def select(results: Results) -> Iterator[Selection]:
             parts.append(rows.assign(experiment=name, metric=metric, cost=label, baseline=base))
             tables = {"table": rows, "metric": metric, "cost": label, "models": experiment.models, "baseline": base}
             panels.append(Panel(tables, 2.6, name))
+    if not parts:
+        return
     columns = ["experiment", "metric", "cost", *KEYS, "seeds", "quality", "low", "high", "at", "at_low", "at_high"]
     table = pd.concat(parts, ignore_index=True)[[*columns, "baseline", "front"]]
     yield Selection("pareto", "Results", "Quality against cost", {"table": table}, panels, abreast=(2, 1))
