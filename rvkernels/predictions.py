@@ -1,4 +1,4 @@
-"""Predictions on disk: what `rvk predict-regions` writes and `rvk evaluate` reads.
+"""Predictions on disk: what `rvk predict-regions` and `rvk predict` write and `rvk evaluate` reads.
 
 One folder per run:
     predictions.npz   the exact numbers, for evaluation:

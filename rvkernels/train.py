@@ -722,13 +722,13 @@ class Run:
                 f"{self.out / 'best.npz'}: read back, its {metric} is {again:.6f}, but {known:.6f} was measured while "
                 f"training; no record is written"
             )
+        steps = self._steps()
+        with atomic(self.out / "steps.npz") as temporary:
+            np.savez(temporary, **steps)
         kept = self.kept_record()
         if kept is not None:
             write_json(self.out / "record.json", kept)
             return
-        steps = self._steps()
-        with atomic(self.out / "steps.npz") as temporary:
-            np.savez(temporary, **steps)
         counted, warmup = timing.steady(steps["since_start"])
         step, wait, averaging = (steps[name][counted] for name in ("seconds", "wait_seconds", "ema_seconds"))
         latency = self.latency(net)

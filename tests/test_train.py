@@ -135,9 +135,12 @@ def test_a_finished_run_is_not_trained_again(study, monkeypatch):
     arguments = study()
     Run(**arguments).go()
     before = {name: Path(arguments["out"], name).read_bytes() for name in ("best.npz", "record.json")}
-    Path(arguments["out"], "record.json").unlink()
+    for name in ("record.json", "log.csv", "steps.npz"):
+        Path(arguments["out"], name).unlink()
     monkeypatch.delattr(Run, "train_epoch")
     Run(**arguments).go()  # with times, which would differ
+    assert Path(arguments["out"], "log.csv").is_file()
+    assert Path(arguments["out"], "steps.npz").is_file()
     assert {name: Path(arguments["out"], name).read_bytes() for name in before} == before
 
 

@@ -32,7 +32,6 @@ uint64_t big_endian(const uint8_t* bytes) {
 
 bool decode_lzw(const uint8_t* bytes, size_t size, uint8_t* const out, size_t out_size) {
   if (out_size == 0) return true;
-  if (size >= 2 && bytes[0] == 0 && (bytes[1] & 1) != 0) return false;  // 256 in the old bit order
 
   // Entry c is the string of code c: `length` bytes from out[begin] on. The first 256 are not in the output.
   struct Entry {
@@ -43,7 +42,8 @@ bool decode_lzw(const uint8_t* bytes, size_t size, uint8_t* const out, size_t ou
   for (unsigned c = 0; c < 256; ++c) table[c] = {0, 1};
 
   const size_t bits = size * 8;
-  // What does not begin with a clear code has lost it; libtiff decodes that as if a 0 had come before.
+  // What does not begin with a clear code has the old bit order, or has lost it: libtiff decodes that as if a 0 had
+  // come before.
   if (bits < 9 || big_endian(bytes) >> (64 - 9) != kClear) return false;
   size_t bit = 9;
   uint8_t* to = out;
