@@ -78,10 +78,9 @@ def read_about(path: str | Path) -> dict[str, Any]:
     """
     with _archive(path) as archive:
         about = json.loads(archive.read(ABOUT))
-    if about["format"] != FORMAT:
-        raise ValueError(
-            f"{path}: a bundle of format {about['format']}, expected {FORMAT}; use the rvkernels that wrote it"
-        )
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{path}: a bundle of format {found}, expected {FORMAT}; read it with its rvkernels")
     return about
 
 

@@ -196,6 +196,16 @@ def test_what_is_no_bundle_is_told(run, tmp_path, monkeypatch):
         archive.writestr("bundle.json", "{}")
     with pytest.raises(ValueError, match=r"other\.zip: no bundle, as it has no best\.npz"):
         bundle.read_about(tmp_path / "other.zip")
+    with zipfile.ZipFile(tmp_path / "later.zip", "w") as archive:
+        archive.writestr("best.npz", b"")
+        archive.writestr("bundle.json", '{"format": 2}')
+    with pytest.raises(ValueError, match=r"later\.zip: a bundle of format 2, expected 1"):
+        bundle.read_about(tmp_path / "later.zip")
+    with zipfile.ZipFile(tmp_path / "list.zip", "w") as archive:
+        archive.writestr("best.npz", b"")
+        archive.writestr("bundle.json", "[]")
+    with pytest.raises(ValueError, match=r"list\.zip: a bundle of format None, expected 1"):
+        bundle.read_about(tmp_path / "list.zip")
     bundle.write(run(), tmp_path / "model.zip")
     data = bytearray((tmp_path / "model.zip").read_bytes())
     data[len(data) // 2] ^= 1
